@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What any daemon needs to live on OpenWrt.
+
+pub mod service;
+pub mod uci;

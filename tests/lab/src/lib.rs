@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real parts for tests, each with its clean-up.
+//!
+//! Everything here is for tests alone: it panics with a clear message where a part cannot be had.
