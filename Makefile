@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long lint size
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: ## powqutyd on a simulated grid, live in this terminal
+	@tests/setup.sh build
+	@cargo run --quiet --package demo
+
+test: ## everything that proves something, with one summary
+	@tests/run.sh quick
+
+test-long: ## the long rows and the full repeat counts
+	@tests/run.sh long
+
+lint: ## formatting, clippy, licences, tree rules
+	@tests/lint.sh
+
+size: ## binary sizes against their budgets
+	@tests/size.sh

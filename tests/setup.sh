@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs what building (`setup.sh build`) or testing (`setup.sh test`) needs on a Debian machine, as root;
+# elsewhere it names what is missing and fails.
+set -eu
+
+purpose=${1:?usage: setup.sh build|test}
+
+# program or file to look for : Debian package that brings it
+build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
+test_parts="$build_parts
+	mosquitto:mosquitto mosquitto_sub:mosquitto-clients
+	cmake:cmake make:make c++:g++ /usr/lib/llvm-14/lib/libclang.so:libclang-14-dev
+	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux"
+
+case $purpose in
+build) parts=$build_parts ;;
+test) parts=$test_parts ;;
+*) echo "setup.sh: unknown purpose '$purpose'" >&2; exit 2 ;;
+esac
+
+command -v cargo >/dev/null 2>&1 || {
+	echo "setup.sh: no Rust toolchain: install one (cargo and rustc 1.88 or newer), then run this again" >&2
+	exit 1
+}
+
+present() {
+	case $1 in
+	/*) [ -e "$1" ] ;;
+	*) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 ;;
+	esac
+}
+
+missing=
+for part in $parts; do
+	present "${part%%:*}" || missing="$missing ${part#*:}"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
+	echo "setup.sh: missing and not installable from here:$missing" >&2
+	echo "setup.sh: as root on Debian or Ubuntu: apt-get install$missing" >&2
+	exit 1
+fi
+echo "installing:$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+# Debian starts a broker of its own on installing mosquitto; the tests bring theirs.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+	printf '#!/bin/sh\nexit 101\n' >"$policy"
+	chmod +x "$policy"
+	trap 'rm -f "$log" "$policy"' EXIT
+fi
+# shellcheck disable=SC2086 # a list of package names
+if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >"$log" 2>&1; then
+	cat "$log" >&2
+	echo "setup.sh: apt-get could not install:$missing" >&2
+	exit 1
+fi
