@@ -41,17 +41,15 @@ count() {
 	fi
 }
 
-# tests ARGUMENTS...: by nextest where it is installed, else by cargo test. `--ignored` selects the long rows.
+# tests quick|long: by nextest where it is installed, else by cargo test; long selects the ignored rows.
 tests() {
-	local long=$1
-	shift
+	local filter=()
 	if cargo nextest --version >/dev/null 2>&1; then
-		local profile=default
-		[ "$long" = long ] && profile=long
-		cargo nextest run --no-fail-fast --profile "$profile" \
-			$([ "$long" = long ] && echo --run-ignored only) "$@"
+		[ "$1" = long ] && filter=(--profile long --run-ignored only)
+		cargo nextest run "${filter[@]}"
 	else
-		cargo test --no-fail-fast "$@" -- $([ "$long" = long ] && echo --ignored)
+		[ "$1" = long ] && filter=(-- --ignored)
+		cargo test --no-fail-fast "${filter[@]}"
 	fi
 }
 
