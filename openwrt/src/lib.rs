@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What any daemon needs to live on OpenWrt.
 
+pub mod netlink;
 pub mod service;
 pub mod uci;

@@ -2,3 +2,7 @@
 //! Real parts for tests, each with its clean-up.
 //!
 //! Everything here is for tests alone: it panics with a clear message where a part cannot be had.
+
+pub mod netns;
+
+pub use netns::Netns;
