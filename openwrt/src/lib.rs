@@ -3,4 +3,5 @@
 
 pub mod netlink;
 pub mod service;
+pub mod ubus;
 pub mod uci;
