@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What any daemon needs to live on OpenWrt.
 
+pub mod logging;
+pub mod metrics;
 pub mod netlink;
+pub mod reload;
 pub mod service;
 pub mod ubus;
 pub mod uci;
