@@ -99,7 +99,7 @@ fn with_the_originals_options_the_timing_is_the_originals() {
     let mut bench = Bench::new(original(60, 5), Duration::ZERO, offline_between(S * 30, S * 10_000));
     bench.run_until(S * 1000);
     assert_eq!(bench.transitions, [(Duration::ZERO, State::Online), (S * 300, State::Offline)]);
-    assert_eq!(&bench.rounds[..6], [S * 0, S * 60, S * 120, S * 180, S * 240, S * 300]);
+    assert_eq!(&bench.rounds[..6], [Duration::ZERO, S * 60, S * 120, S * 180, S * 240, S * 300]);
 }
 
 #[test]
@@ -114,10 +114,10 @@ fn one_good_round_takes_a_failing_streak_back() {
 fn rounds_are_quick_while_in_doubt_and_only_then() {
     let mut bench = Bench::new(shipped(), Duration::ZERO, offline_between(S * 60, S * 200));
     bench.run_until(S * 400);
-    assert_eq!(&bench.rounds[..6], [S * 0, S * 60, S * 62, S * 64, S * 124, S * 184]);
+    assert_eq!(&bench.rounds[..6], [Duration::ZERO, S * 60, S * 62, S * 64, S * 124, S * 184]);
     assert_eq!(
         bench.transitions,
-        [(S * 0, State::Online), (S * 64, State::Offline), (S * 244, State::Online)]
+        [(Duration::ZERO, State::Online), (S * 64, State::Offline), (S * 244, State::Online)]
     );
 }
 
@@ -146,7 +146,7 @@ fn the_interval_grows_while_calm_and_shrinks_on_doubt() {
     let timing = Timing { max_interval: S * 240, ..shipped() };
     let mut bench = Bench::new(timing, Duration::ZERO, offline_between(S * 1000, S * 1001));
     bench.run_until(S * 2000);
-    assert_eq!(&bench.rounds[..5], [S * 0, S * 60, S * 120, S * 240, S * 480], "{:?}", bench.rounds);
+    assert_eq!(&bench.rounds[..5], [Duration::ZERO, S * 60, S * 120, S * 240, S * 480], "{:?}", bench.rounds);
     let mut bench = Bench::new(
         Timing { max_interval: S * 240, ..shipped() },
         Duration::ZERO,
@@ -161,7 +161,7 @@ fn a_lost_link_starts_a_round_or_is_the_verdict() {
     let mut bench = Bench::new(shipped(), Duration::ZERO, |_| Verdict::Online);
     bench.run_until(S * 10);
     bench.observe(Observation::LinkLost("no carrier".to_owned()));
-    assert_eq!(bench.rounds, [S * 0, S * 10]);
+    assert_eq!(bench.rounds, [Duration::ZERO, S * 10]);
     assert_eq!(bench.rule.state(), State::Online);
 
     let timing = Timing { link_loss: LinkLoss::Immediate, ..shipped() };
@@ -184,7 +184,7 @@ fn an_ignored_link_changes_nothing() {
     let mut bench = Bench::new(timing, Duration::ZERO, |_| Verdict::Online);
     bench.run_until(S * 10);
     bench.observe(Observation::LinkLost("no carrier".to_owned()));
-    assert_eq!(bench.rounds, [S * 0]);
+    assert_eq!(bench.rounds, [Duration::ZERO]);
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn a_link_lost_during_a_round_starts_another_when_it_ends() {
     bench.run_until(S);
     bench.observe(Observation::LinkLost("no default route".to_owned()));
     bench.run_until(S * 6);
-    assert_eq!(bench.rounds, [S * 0, S * 5]);
+    assert_eq!(bench.rounds, [Duration::ZERO, S * 5]);
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn hold_time_delays_the_next_change_and_then_lets_it_through() {
     bench.run_until(S * 400);
     assert_eq!(
         bench.transitions,
-        [(S * 0, State::Online), (S * 100, State::Offline), (S * 200, State::Online)]
+        [(Duration::ZERO, State::Online), (S * 100, State::Offline), (S * 200, State::Online)]
     );
 }
 
@@ -216,7 +216,7 @@ fn a_hold_that_outlasts_the_trouble_changes_nothing() {
     let timing = Timing { hold_time: S * 500, ..shipped() };
     let mut bench = Bench::new(timing, Duration::ZERO, offline_between(S * 60, S * 70));
     bench.run_until(S * 600);
-    assert_eq!(bench.transitions, [(S * 0, State::Online)]);
+    assert_eq!(bench.transitions, [(Duration::ZERO, State::Online)]);
 }
 
 #[test]
