@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What any daemon needs to live on OpenWrt.
 
+pub mod cli;
 pub mod logging;
 pub mod metrics;
 pub mod netlink;

@@ -103,13 +103,17 @@ impl Client {
         }
     }
 
-    /// Turns the connection into a stream of events, which is waited for without limit.
+    /// Turns the connection into a stream of events, which is waited for without limit; no names mean all.
     ///
     /// # Errors
     /// As [`Client::call`].
-    pub fn subscribe(mut self, events: &[&str]) -> Result<Subscription, Error> {
-        let params = if events.is_empty() { Value::Null } else { json!({ "events": events }) };
-        self.call(SUBSCRIBE, &params)?;
+    pub fn subscribe(self, events: &[&str]) -> Result<Subscription, Error> {
+        self.subscribe_with(&if events.is_empty() { Value::Null } else { json!({ "events": events }) })
+    }
+
+    /// As [`Client::subscribe`], with the parameters as they go over the wire.
+    pub(crate) fn subscribe_with(mut self, params: &Value) -> Result<Subscription, Error> {
+        self.call(SUBSCRIBE, params)?;
         self.set_timeout(None)?;
         Ok(Subscription { client: self })
     }
