@@ -4,5 +4,9 @@
 //! Everything here is for tests alone: it panics with a clear message where a part cannot be had.
 
 pub mod netns;
+pub mod ubusd;
+pub mod ubusd_double;
 
 pub use netns::Netns;
+pub use ubusd::Ubusd;
+pub use ubusd_double::UbusdDouble;
