@@ -1,9 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Power quality after the class A methods of IEC 61000-4-30 for one voltage channel.
 
-pub mod result;
+mod aggregate;
+mod analyzer;
+mod buffer;
+mod clock;
+mod config;
+pub mod en50160;
+mod events;
+mod flags;
+mod frequency;
+mod integrate;
+mod phase;
+mod result;
 
+pub use analyzer::{Analyzer, Live};
+pub use clock::TimeMap;
+pub use config::{
+    Config, ConfigError, Lamp, NetworkType, NominalFrequency, Recording, Reference, Thresholds,
+};
 pub use result::{
     Aggregate, Cell, Event, EventKind, Flicker, FlickerKind, Frequency, Gap, HarmonicDetail, Interval,
-    Measurement, Rvc, Spectrum, Window, ORDERS,
+    Measurement, Rvc, Spectrum, Waveform, Window, ORDERS,
 };

@@ -28,6 +28,9 @@ pub enum Measurement<'a> {
     /// An event has begun; the same event comes again as [`Measurement::Event`] when it ends.
     #[cfg_attr(feature = "serde", serde(rename = "event_start"))]
     EventStart(Event),
+    /// The recorded surroundings of an event that has begun before.
+    #[cfg_attr(feature = "serde", serde(rename = "waveform"))]
+    Waveform(Waveform<'a>),
 }
 
 /// Fifty spectral values in volts, of which the sampling rate carries the first `carried`.
@@ -308,4 +311,22 @@ pub struct Gap {
     pub start_s: f64,
     /// Number of missing samples.
     pub samples: u64,
+}
+
+/// Voltage around the start of an event, from the recording that [`Config::recording`](crate::Config) asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Waveform<'a> {
+    /// What happened.
+    pub kind: EventKind,
+    /// `start_s` of the event.
+    pub event_start_s: f64,
+    /// Time of the first of `samples` in seconds.
+    pub start_s: f64,
+    /// Samples per second.
+    pub rate: f64,
+    /// Voltage in volts.
+    pub samples: &'a [f32],
+    /// Urms(1/2) from the same start on: (end of the cycle in seconds, volts).
+    pub rms: &'a [(f64, f32)],
 }

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The analyser: takes samples, steps through half cycles, hands out results.
+
+use crate::aggregate::{Intervals, Span};
+use crate::buffer::{SampleBuffer, HISTORY};
+use crate::clock::{Clock, TimeMap};
+use crate::config::{Config, ConfigError, Thresholds};
+use crate::events::{Change, VoltageEvent, VoltageEvents};
+use crate::flags::Disturbances;
+use crate::frequency::FrequencyMeter;
+use crate::integrate::{half_cycle, mean_square, MARGIN};
+use crate::phase::PhaseTracker;
+use crate::result::{Event, Frequency, Gap, Measurement, Window};
+
+/// Nominal cycles that are collected before the first phase estimate.
+const ACQUISITION_CYCLES: f64 = 11.0;
+/// Input that the longest window, its smoothing and an overlapping one may need, in seconds.
+const KEEP_S: f64 = 0.7;
+/// Longest gap that is bridged with the waveform before it, in seconds; beyond it everything starts anew.
+const BRIDGED_S: f64 = 3.0;
+/// Samples computed beyond the end of the input so that its last window is complete.
+const PADDING: i64 = 160;
+
+/// One voltage channel measured after IEC 61000-4-30 class A methods.
+///
+/// Feed samples with [`push`](Self::push); results come through the callback in the order of their ends.
+/// The results depend only on the samples, never on how they are divided into calls. After construction
+/// nothing allocates.
+#[derive(Debug, Clone)]
+pub struct Analyzer {
+    config: Config,
+    clock: Clock,
+    buffer: SampleBuffer,
+    tracker: PhaseTracker,
+    /// Samples needed before the tracker can start; `None` once it has.
+    pending_start: Option<i64>,
+    /// First sample of the stretch of input in progress.
+    stretch: i64,
+    events: VoltageEvents,
+    disturbances: Disturbances,
+    /// Bridged part of the input.
+    missing: Option<(f64, f64)>,
+    intervals: Intervals,
+    frequency: FrequencyMeter,
+    window: Window,
+    urms: f64,
+}
+
+/// What a display shows now.
+#[derive(Debug, Clone, Copy)]
+pub struct Live<'a> {
+    /// The last cycles in volts, oldest first, beginning near a rising zero crossing.
+    pub samples: &'a [f32],
+    /// Samples per second.
+    pub rate: f64,
+    /// The latest Urms(1/2) in volts.
+    pub urms: f64,
+    /// The latest 10/12-cycle window, once there was one.
+    pub window: Option<&'a Window>,
+}
+
+impl Analyzer {
+    /// An analyser for the channel that `config` describes; everything it needs is allocated here.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        config.check()?;
+        let nominal_frequency = config.nominal_frequency.hertz();
+        let mut analyzer = Self {
+            config,
+            clock: Clock::new(config.rate),
+            buffer: SampleBuffer::new((KEEP_S * config.rate) as usize),
+            tracker: PhaseTracker::new(config.rate, nominal_frequency, config.nominal_voltage),
+            pending_start: None,
+            stretch: 0,
+            events: VoltageEvents::new(config.nominal_voltage, config.thresholds, config.reference),
+            disturbances: Disturbances::new(),
+            missing: None,
+            intervals: Intervals::new(config.nominal_frequency.cycles()),
+            frequency: FrequencyMeter::new(),
+            window: Window::default(),
+            urms: 0.0,
+        };
+        analyzer.pending_start = Some(analyzer.acquisition_samples());
+        Ok(analyzer)
+    }
+
+    /// Takes samples in volts, any number of them. Values that are not finite count as zero.
+    pub fn push(&mut self, volts: &[f32], out: &mut dyn FnMut(Measurement<'_>)) {
+        let mut rest = volts;
+        while !rest.is_empty() {
+            let taken = self.buffer.append(rest);
+            rest = &rest[taken..];
+            self.advance(out);
+            if taken == 0 && !rest.is_empty() {
+                // Cannot happen while KEEP_S covers what a step needs; dropping beats standing still.
+                return;
+            }
+        }
+    }
+
+    /// `samples` of input are missing here. Short gaps are bridged with the waveform before them so that they
+    /// cause no event; every interval that a gap touches is flagged.
+    pub fn gap(&mut self, samples: u64, out: &mut dyn FnMut(Measurement<'_>)) {
+        let from = self.buffer.end();
+        let to = from.saturating_add_unsigned(samples);
+        out(Measurement::Gap(Gap { start_s: self.clock.seconds(from as f64), samples }));
+        self.disturbances.span(from as f64, to as f64);
+        let bridged = self.pending_start.is_none() && samples as f64 <= BRIDGED_S * self.config.rate;
+        if !bridged {
+            self.finish_stretch(out);
+            self.intervals.stop(from as f64, &self.clock, out);
+            self.buffer.restart(to);
+            self.stretch = to;
+            self.missing = None;
+            self.pending_start = Some(to + self.acquisition_samples());
+            return;
+        }
+        let done = self.tracker.boundary() - 2.0 * self.tracker.half();
+        let start = self.missing.filter(|&(_, end)| end > done).map_or(from as f64, |(start, _)| start);
+        self.missing = Some((start, to as f64));
+        let period = 2.0 * self.tracker.half();
+        for number in from..to {
+            // Always from the last real cycle, never from what was bridged.
+            let back = libm::ceil((number - from + 2) as f64 / period) * period;
+            let value = self.buffer.interpolate(number as f64 - back);
+            self.buffer.append_one(value);
+            if (number - from) % 64 == 63 {
+                self.advance(out);
+            }
+        }
+        self.advance(out);
+    }
+
+    /// Sets UTC and the true sampling rate, which place the 10-minute ticks (IEC 61000-4-30 4.5.1, 4.6).
+    pub fn set_time(&mut self, map: TimeMap) {
+        if !(map.rate.is_finite() && map.rate > 0.0 && map.sample.is_finite() && map.unix_s.is_finite()) {
+            return;
+        }
+        self.clock.set(map);
+        if self.pending_start.is_none() {
+            let position = self.tracker.boundary();
+            self.intervals.clock_moved(position, &self.clock);
+            self.frequency.clock_moved(position, &self.clock);
+        }
+    }
+
+    /// UTC of `start_s` zero in seconds since 1970, once [`set_time`](Self::set_time) was called.
+    #[must_use]
+    pub fn origin_unix_s(&self) -> Option<f64> {
+        self.clock.origin_unix()
+    }
+
+    /// Position of the next sample, gaps included: what [`TimeMap::sample`] counts.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.buffer.end().max(0) as u64
+    }
+
+    /// Changes the thresholds; an event in progress goes on and ends by the new ones.
+    pub fn set_thresholds(&mut self, thresholds: Thresholds) -> Result<(), ConfigError> {
+        thresholds.check()?;
+        self.config.thresholds = thresholds;
+        self.events.set_thresholds(thresholds);
+        Ok(())
+    }
+
+    /// The input has ended: completes what the samples allow, then hands out the partial window, the
+    /// partial ten minutes and the open events.
+    pub fn finish(&mut self, out: &mut dyn FnMut(Measurement<'_>)) {
+        let end = self.buffer.end() as f64;
+        self.finish_stretch(out);
+        self.intervals.stop(end, &self.clock, out);
+        for event in self.events.open() {
+            out(Measurement::Event(self.result(event, true)));
+        }
+    }
+
+    /// The last cycles and the last window, for a display.
+    #[must_use]
+    pub fn live(&self) -> Live<'_> {
+        let end = self.buffer.end();
+        let cycles = self.buffer.range(end - (8.0 * self.tracker.half()) as i64 - 1, end);
+        let rising = cycles.windows(2).position(|pair| pair[0] <= 0.0 && pair[1] > 0.0).unwrap_or(0);
+        Live {
+            samples: &cycles[rising..],
+            rate: self.clock.rate(),
+            urms: self.urms,
+            window: (self.window.duration_s > 0.0).then_some(&self.window),
+        }
+    }
+
+    fn acquisition_samples(&self) -> i64 {
+        (ACQUISITION_CYCLES * self.config.rate / self.config.nominal_frequency.hertz()) as i64
+    }
+
+    fn advance(&mut self, out: &mut dyn FnMut(Measurement<'_>)) {
+        if let Some(needed) = self.pending_start {
+            if self.buffer.end() < needed {
+                return;
+            }
+            self.start(needed);
+        }
+        while self.tracker.next() + (MARGIN as f64) < self.buffer.end() as f64 {
+            self.step(false, out);
+        }
+    }
+
+    /// Finds the phase in the samples up to `to` and begins with the first sample of the stretch.
+    fn start(&mut self, to: i64) {
+        self.pending_start = None;
+        let from = self.stretch;
+        self.tracker.start(&self.buffer, from, to);
+        // Before the first sample goes a copy of the first cycle.
+        let period = 2.0 * self.tracker.half();
+        self.buffer.fill_history(from, |data, first, number| {
+            let ahead = libm::ceil((from - number) as f64 / period) * period;
+            crate::buffer::interpolate(data, first, number as f64 + ahead)
+        });
+        self.intervals.start(from as f64, &self.clock);
+        self.frequency.start(from as f64, &self.clock);
+    }
+
+    /// Completes the stretch of input in progress up to its last sample.
+    fn finish_stretch(&mut self, out: &mut dyn FnMut(Measurement<'_>)) {
+        let end = self.buffer.end();
+        if self.pending_start.is_some() {
+            if end <= self.stretch {
+                return;
+            }
+            self.start(end);
+        }
+        self.advance(out);
+        self.pad(end);
+        while self.tracker.next() <= end as f64 + 0.5 {
+            self.step(true, out);
+        }
+        self.windows(end as f64 + 0.5, true, out);
+        self.partial_window(end as f64, out);
+    }
+
+    /// Continues the waveform beyond the end of the input by a periodic copy.
+    fn pad(&mut self, end: i64) {
+        let period = 2.0 * self.tracker.half();
+        for number in end..end + PADDING {
+            let back = libm::ceil((number - end + 2) as f64 / period) * period;
+            let value = self.buffer.interpolate(number as f64 - back);
+            self.buffer.append_one(value);
+        }
+    }
+
+    /// One half cycle.
+    fn step(&mut self, last: bool, out: &mut dyn FnMut(Measurement<'_>)) {
+        let (start, end) = (self.tracker.boundary(), self.tracker.next());
+        let half = half_cycle(&self.buffer, start, end);
+        let bridged =
+            self.missing.is_some_and(|(from, to)| from < end + 2.0 && to > start - (end - start) - 2.0);
+        let cycle = self.tracker.advance(half, !bridged);
+        if let Some(cycle) = cycle {
+            self.urms = cycle.rms;
+            if !bridged {
+                self.voltage_events(cycle, out);
+            }
+        }
+        if self.tracker.lost() {
+            self.tracker.reacquire(&self.buffer);
+        }
+        self.windows(end, last, out);
+        let fresh = self.tracker.fresh();
+        if let Some(ten) = self.frequency.advance(&self.tracker, fresh, &self.clock, last) {
+            out(Measurement::Frequency(Frequency {
+                start_s: self.clock.seconds(ten.start),
+                frequency: ten.frequency,
+                flagged: self.disturbances.touch(ten.start, ten.end),
+            }));
+        }
+        let needed = self.intervals.oldest().min(self.tracker.boundary() - 12.0 * self.tracker.half());
+        self.buffer.release(libm::floor(needed) as i64 - HISTORY as i64);
+    }
+
+    fn voltage_events(&mut self, cycle: crate::phase::Cycle, out: &mut dyn FnMut(Measurement<'_>)) {
+        let (clock, disturbances) = (&self.clock, &mut self.disturbances);
+        self.events.cycle(cycle, |change| match change {
+            Change::Began(event) => {
+                disturbances.began(event.kind, event.start);
+                out(Measurement::EventStart(event_result(clock, &event, true)));
+            }
+            Change::Ended(event) => {
+                disturbances.ended(event.kind, event.end);
+                out(Measurement::Event(event_result(clock, &event, false)));
+            }
+        });
+    }
+
+    fn result(&self, event: &VoltageEvent, open: bool) -> Event {
+        event_result(&self.clock, event, open)
+    }
+
+    /// Measures the windows that end by `now`.
+    fn windows(&mut self, now: f64, last: bool, out: &mut dyn FnMut(Measurement<'_>)) {
+        while let Some(span) = self.intervals.next(&self.tracker, &self.clock, now, last) {
+            let window = self.measure(&span);
+            if span.reported() {
+                self.window = window;
+                out(Measurement::Window(&self.window));
+                if !window.flagged {
+                    self.events.window(window.voltage);
+                }
+            }
+            let _closed = self.intervals.take(&span, &window, &self.tracker, &self.clock, out);
+        }
+    }
+
+    fn measure(&self, span: &Span) -> Window {
+        let (start_s, end_s) = (self.clock.seconds(span.start), self.clock.seconds(span.end));
+        let cycles = self.config.nominal_frequency.cycles() as f64;
+        let seen = self.tracker.seen(span.from, span.to);
+        Window {
+            start_s,
+            duration_s: end_s - start_s,
+            voltage: libm::sqrt(mean_square(&self.buffer, span.start, span.end)),
+            frequency: seen.then(|| cycles / (end_s - start_s)),
+            flagged: self.disturbances.touch(span.start, span.end),
+            overlap: span.overlap,
+            ..Window::default()
+        }
+    }
+
+    /// Reports the whole cycles of a window that the end of the input cuts short.
+    fn partial_window(&mut self, end: f64, out: &mut dyn FnMut(Measurement<'_>)) {
+        let start = self.intervals.current_start();
+        let (Some(from), Some(to)) = (self.tracker.phase(start, true), self.tracker.phase(end + 0.5, true))
+        else {
+            return;
+        };
+        let cycles = libm::floor((to - from) / 2.0);
+        if cycles < 1.0 {
+            return;
+        }
+        let to = from + 2.0 * cycles;
+        let Some(end) = self.tracker.position(to, true) else { return };
+        let (start_s, end_s) = (self.clock.seconds(start), self.clock.seconds(end));
+        self.window = Window {
+            start_s,
+            duration_s: end_s - start_s,
+            voltage: libm::sqrt(mean_square(&self.buffer, start, end)),
+            frequency: self.tracker.seen(from, to).then(|| cycles / (end_s - start_s)),
+            flagged: self.disturbances.touch(start, end),
+            partial: true,
+            ..Window::default()
+        };
+        out(Measurement::Window(&self.window));
+    }
+}
+
+fn event_result(clock: &Clock, event: &VoltageEvent, open: bool) -> Event {
+    let (start_s, end_s) = (clock.seconds(event.start), clock.seconds(event.end));
+    let duration_s = end_s - start_s;
+    Event {
+        kind: event.kind,
+        start_s,
+        end_s: (!open).then_some(end_s),
+        duration_s,
+        extreme_voltage: Some(event.extreme),
+        extreme_percent: Some(event.percent),
+        class: event.cell(duration_s),
+        open,
+        harmonic: None,
+    }
+}
