@@ -3,10 +3,18 @@
 //!
 //! Everything here is for tests alone: it panics with a clear message where a part cannot be had.
 
+pub mod broker;
+pub mod capture;
 pub mod netns;
+pub mod process;
 pub mod ubusd;
 pub mod ubusd_double;
+pub mod webhook;
 
+pub use broker::Broker;
+pub use capture::{wait_for, wait_or, Capture, PATIENCE};
 pub use netns::Netns;
+pub use process::{ask, binary, Daemon, Environment, Finished};
 pub use ubusd::Ubusd;
 pub use ubusd_double::UbusdDouble;
+pub use webhook::Webhook;
