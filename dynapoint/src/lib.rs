@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Access points that tell the truth about the Internet behind them.
 //!
-//! Decisions live in modules without clock, sockets or runtime ([`rule`], [`ssid`]); the rest carries them out.
+//! Decisions live in modules without clock, sockets or runtime ([`rule`], [`verdict`], [`ssid`], [`wireless::plan`]); the rest carries them out.
 
 pub mod rule;
 pub mod ssid;
+pub mod verdict;
+pub mod wireless;
