@@ -3,6 +3,7 @@
 //!
 //! Decisions live in modules without clock, sockets or runtime ([`rule`], [`verdict`], [`ssid`], [`wireless::plan`]); the rest carries them out.
 
+pub mod probe;
 pub mod rule;
 pub mod ssid;
 pub mod verdict;
