@@ -3,6 +3,9 @@
 //!
 //! Decisions live in modules without clock, sockets or runtime ([`rule`], [`verdict`], [`ssid`], [`wireless::plan`]); the rest carries them out.
 
+pub mod check;
+pub mod condition;
+pub mod config;
 pub mod probe;
 pub mod rule;
 pub mod ssid;
