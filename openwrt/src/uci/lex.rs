@@ -26,7 +26,8 @@ impl<'a> Lexer<'a> {
         self.pos < self.end
     }
 
-    /// The word that names a command: up to a blank, and without any quoting. `None` where the line ends.
+    /// The word that names a command: up to a blank or tab, and without any quoting; the last of a line has its
+    /// `\n`. `None` where the line ends.
     pub(super) fn command(&mut self) -> Option<&'a [u8]> {
         while matches!(self.peek(), Some(b' ' | b'\t')) {
             self.pos += 1;
@@ -37,7 +38,7 @@ impl<'a> Lexer<'a> {
         }
         let length = rest.iter().position(|byte| matches!(byte, b' ' | b'\t'));
         self.pos += length.map_or(rest.len(), |length| length + 1);
-        Some(rest[..length.unwrap_or(rest.len())].trim_ascii_end())
+        Some(&rest[..length.unwrap_or(rest.len())])
     }
 
     /// The next word, unquoted; empty at the end of the line and at a `;`.

@@ -45,7 +45,10 @@ impl Parser<'_> {
                 b"config" | b"c" => self.config()?,
                 b"option" | b"o" => self.option(false)?,
                 b"list" | b"l" => self.option(true)?,
-                _ => return Err(self.lexer.syntax("package, config, option or list", found(command))),
+                command => {
+                    let expected = "package, config, option or list with what belongs to it";
+                    return Err(self.lexer.syntax(expected, found(command.trim_ascii_end())));
+                }
             }
         }
         Ok(())

@@ -122,9 +122,16 @@ fn extended_names() {
 #[test]
 fn errors_name_the_line_and_what_was_expected() {
     for (text, message) in [
-        ("\nfoo bar\n", "line 2: expected package, config, option or list, found 'foo'"),
+        (
+            "\nfoo bar\n",
+            "line 2: expected package, config, option or list with what belongs to it, found 'foo'",
+        ),
         ("option a b\n", "line 1: expected a config line before the first option, found an option"),
-        ("config\n", "line 1: expected a section type of printable ASCII characters, found nothing"),
+        (
+            "config\n",
+            "line 1: expected package, config, option or list with what belongs to it, found 'config'",
+        ),
+        ("config \n", "line 1: expected a section type of printable ASCII characters, found nothing"),
         ("config 'a b'\n", "line 1: expected a section type of printable ASCII characters, found 'a b'"),
         ("config t a-b\n", "line 1: expected a section name of letters, digits and _, found 'a-b'"),
         (
