@@ -5,7 +5,7 @@
 //! anonymous section of that name, `-` to remove, `@` to rename, `^` to move, `|` to append to a list, `~` to
 //! take out of one, and none to set. A line that cannot be applied is skipped, as libuci does.
 
-use super::lex::{is_name, is_type, Lexer};
+use super::lex::{is_name, is_type, line_of, Lexer};
 use super::package::{Package, Text, Value};
 
 /// What became of the lines of a delta.
@@ -22,13 +22,13 @@ pub(super) fn overlay(package: &mut Package, text: &[u8]) -> Overlay {
     let mut outcome = Overlay::default();
     let mut lexer = Lexer::new(text);
     while lexer.next_line() {
-        let line = lexer.line();
+        let start = lexer.position();
         match change(&mut lexer).and_then(|word| apply(package, &word)) {
             Some(()) => outcome.applied += 1,
             None => {
                 outcome.skipped += 1;
                 if outcome.first_skipped == 0 {
-                    outcome.first_skipped = line;
+                    outcome.first_skipped = line_of(text, start);
                 }
             }
         }
@@ -181,15 +181,13 @@ fn name_of(value: &[u8]) -> Option<&str> {
     is_name(value).then(|| std::str::from_utf8(value).ok()).flatten()
 }
 
-/// The position to move to: C's `strtoul` cut down to an `int`; no number, a negative and a huge one are the front.
+/// The position to move to; no number and a negative one are the front.
 fn position(value: &[u8]) -> usize {
-    let number = leading_integer(value).unwrap_or(0);
-    let unsigned = if number.unsigned_abs() > u128::from(u64::MAX) { u64::MAX } else { number as u64 };
-    usize::try_from(unsigned as i32).unwrap_or(0)
+    leading_integer(value).and_then(|number| usize::try_from(number).ok()).unwrap_or(0)
 }
 
 /// The decimal integer a value starts with, after blanks, as C reads numbers.
-fn leading_integer(value: &[u8]) -> Option<i128> {
+fn leading_integer(value: &[u8]) -> Option<i64> {
     let value = value.trim_ascii_start();
     let (negative, digits) = match value {
         [b'-', digits @ ..] => (true, digits),
@@ -199,8 +197,7 @@ fn leading_integer(value: &[u8]) -> Option<i128> {
         return None;
     }
     let digits = digits.iter().take_while(|byte| byte.is_ascii_digit());
-    let number =
-        digits.fold(0_i128, |n, digit| n.saturating_mul(10).saturating_add(i128::from(digit - b'0')));
+    let number = digits.fold(0_i64, |n, digit| n.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
     Some(if negative { -number } else { number })
 }
 

@@ -86,6 +86,11 @@ impl<'a> Lexer<'a> {
         Ok(word)
     }
 
+    /// Bytes of the text used up.
+    pub(super) fn position(&self) -> usize {
+        self.pos
+    }
+
     /// What is left of the fetched lines.
     pub(super) fn rest(&self) -> &'a [u8] {
         &self.text[self.pos..self.end]
@@ -98,7 +103,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The line the cursor is on, counted from 1.
-    pub(super) fn line(&self) -> usize {
+    fn line(&self) -> usize {
         // At the end of a line, right behind its `\n`, it is still that line.
         let at = if self.pos == self.end { self.pos.saturating_sub(1) } else { self.pos };
         line_of(self.text, at)

@@ -9,8 +9,6 @@ use super::{parse, Cause, Error};
 pub struct Package {
     pub(super) name: String,
     pub(super) sections: Vec<Section>,
-    /// Sections ever created, the number in the names of anonymous ones.
-    pub(super) created: u32,
 }
 
 /// One `config` block.
@@ -59,7 +57,7 @@ impl Package {
         if !lex::is_package(name) {
             return Err(Cause::BadName);
         }
-        Ok(Package { name: name.to_owned(), sections: Vec::new(), created: 0 })
+        Ok(Package { name: name.to_owned(), sections: Vec::new() })
     }
 
     /// The package's name, `powquty` of `/etc/config/powquty`.

@@ -10,8 +10,9 @@ use rustix::fs::FlockOperation;
 
 use super::{delta, lex, Cause, Error, Package};
 
-/// The largest configuration or delta file that is read; OpenWrt's are a few KiB.
-pub const MAX_FILE_BYTES: usize = 1024 * 1024;
+/// The largest configuration or delta file that is read; OpenWrt's are a few KiB. Names are looked up one by
+/// one, as in libuci, so this bounds the time as well as the memory.
+pub const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// How long a writer's lock is waited for. `uci commit` holds it for milliseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(1);

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use openwrt::uci::{Opt, Package, Section};
+
 use crate::{Rng, PACKAGE};
 
 /// One configuration file with the uncommitted changes to it.
@@ -67,7 +69,7 @@ const FRAGMENTS: [&str; 40] = [
 pub fn case(rng: &mut Rng) -> Case {
     loop {
         let config = config(rng);
-        let delta = rng.percent(60).then(|| delta(rng, &names(&config)));
+        let delta = rng.percent(60).then(|| delta(rng, &config));
         if !delta.as_deref().is_some_and(is_undefined) {
             return Case { config, delta };
         }
@@ -138,9 +140,15 @@ fn section(rng: &mut Rng, text: &mut Vec<u8>) {
         let name = if rng.percent(1) { "no-name" } else { rng.pick(&NAMES) };
         quoted(rng, name.as_bytes(), text);
         text.push(rng.byte(b" \t"));
-        let value = value(rng);
-        quoted(rng, &value, text);
+        let first = value(rng);
+        quoted(rng, &first, text);
         end(rng, text);
+        for _ in 0..rng.below(12).saturating_sub(8) {
+            text.extend(format!("\tlist {name} ").bytes());
+            let item = value(rng);
+            quoted(rng, &item, text);
+            end(rng, text);
+        }
     }
 }
 
@@ -247,23 +255,16 @@ fn made_up(rng: &mut Rng) -> String {
     let kind = rng.pick(&["t", "u", "rule", "x-y"]);
     let count = 1 + rng.below(6);
     let text = format!("config {kind}\n").repeat(count);
-    let package = openwrt::uci::Package::parse(PACKAGE, text.as_bytes());
+    let package = Package::parse(PACKAGE, text.as_bytes());
     package.ok().and_then(|package| Some(package.sections().last()?.name().to_owned())).unwrap_or_default()
 }
 
-/// The names of the sections of a file, for a delta that has an effect.
-fn names(config: &[u8]) -> Vec<String> {
-    let package = openwrt::uci::Package::parse(PACKAGE, config);
-    package.map_or_else(
-        |_| Vec::new(),
-        |package| package.sections().iter().map(|s| s.name().to_owned()).collect(),
-    )
-}
-
-fn delta(rng: &mut Rng, sections: &[String]) -> Vec<u8> {
+/// Changes, mostly to what the file has.
+fn delta(rng: &mut Rng, config: &[u8]) -> Vec<u8> {
+    let package = Package::parse(PACKAGE, config).ok();
     let mut text = Vec::new();
     for _ in 0..rng.below(9) {
-        change(rng, sections, &mut text);
+        change(rng, package.as_ref().map_or(&[], Package::sections), &mut text);
     }
     if rng.percent(10) {
         damage(rng, &mut text);
@@ -271,14 +272,16 @@ fn delta(rng: &mut Rng, sections: &[String]) -> Vec<u8> {
     text
 }
 
-fn change(rng: &mut Rng, sections: &[String], text: &mut Vec<u8>) {
+fn change(rng: &mut Rng, sections: &[Section], text: &mut Vec<u8>) {
     let command = rng.pick(&["", "", "", "+", "-", "@", "^", "|", "|", "~"]);
-    let section = match rng.below(20) {
-        0..=12 if !sections.is_empty() => sections[rng.below(sections.len())].clone(),
-        13 => made_up(rng),
-        14 if rng.percent(30) => rng.pick(&["@t[0]", "no-name", "", "*"]).to_owned(),
-        _ => rng.pick(&NAMES).to_owned(),
+    let present = sections.get(rng.below(sections.len()));
+    let (section, options) = match (rng.below(20), present) {
+        (0..=12, Some(present)) => (present.name().to_owned(), present.options()),
+        (13, _) => (made_up(rng), &[][..]),
+        (14, _) if rng.percent(30) => (rng.pick(&["@t[0]", "no-name", "", "*"]).to_owned(), &[][..]),
+        _ => (rng.pick(&NAMES).to_owned(), &[][..]),
     };
+    let present = options.get(rng.below(options.len())).filter(|_| rng.percent(70));
     let with_option = match command {
         "|" | "~" => 95,
         "^" => 5,
@@ -289,7 +292,8 @@ fn change(rng: &mut Rng, sections: &[String], text: &mut Vec<u8>) {
     let option = rng.percent(with_option);
     if option {
         path.push('.');
-        path.push_str(if rng.percent(2) { "no-name" } else { rng.pick(&NAMES) });
+        let name = if rng.percent(2) { "no-name" } else { rng.pick(&NAMES) };
+        path.push_str(present.map_or(name, Opt::name));
     }
     if rng.percent(1) {
         path.push_str(".x");
@@ -299,6 +303,10 @@ fn change(rng: &mut Rng, sections: &[String], text: &mut Vec<u8>) {
         let value = match command {
             "^" => rng.pick(&["0", "1", "2", "3", "99", "-1", "+1", " 2x", "x", ""]).into(),
             "-" => rng.pick(&["0", "1", "2", "99", "-1", "+1", " 1x", "x"]).into(),
+            "~" if present.is_some_and(|option| !option.values().is_empty()) && rng.percent(60) => {
+                let values = present.map_or(&[][..], Opt::values);
+                values[rng.below(values.len())].as_bytes().to_vec()
+            }
             "@" if rng.percent(90) => rng.pick(&NAMES).into(),
             "+" if !option => rng.pick(&TYPES).into(),
             "" if !option && rng.percent(90) => rng.pick(&TYPES).into(),
