@@ -290,3 +290,7 @@ pub(crate) fn encode_signature<'a>(
     }
     writer.into_bytes()
 }
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

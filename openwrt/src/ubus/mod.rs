@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A peer of the ubus socket: calls methods, serves objects, notifies, subscribes, sends and receives events.
 //!
-//! `blob` is the attribute format, `message` the messages made of it, `peer` decides (no sockets, no clock), `client`
-//! moves bytes and runs handlers. The format is that of libubox and ubus; the constants carry their names.
+//! `blob` is the attribute format, `message` the messages made of it, `peer` decides (no sockets, no clock), `connection`
+//! moves bytes and runs handlers, `client` is what an application holds. The format is that of libubox and ubus; the constants carry their names.
 //!
 //! # What happens when
 //! - **ubusd is absent or goes away**: the client connects again for ever, with back-off from 100 ms to 10 s, and then
@@ -13,16 +13,19 @@
 //! - **the payload of a well-framed message is malformed** (ubusd passes it on unread): only that call or event fails.
 //! - **ubusd reads slowly**: at most 2 MiB wait for it; what does not fit is dropped and counted, calls fail with
 //!   [`Error::Overloaded`].
+//! - **an answer is too long**: the caller gets [`Status::SystemError`] instead, counted.
 //! - **callers are faster than the handlers**: 64 calls run at a time, further ones get [`Status::NoMemory`].
 //! - **an application reads its events slowly**: the oldest are dropped and counted.
 
 mod blob;
 mod client;
+mod connection;
 mod mailbox;
 mod message;
 mod peer;
 
-pub use client::{Client, Events, Object, ObjectHandle, Request, Subscription};
+pub use client::{Client, Events, Object, ObjectHandle, Subscription};
+pub use connection::Request;
 
 use serde_json::Value;
 use std::fmt;
@@ -242,7 +245,7 @@ pub struct Counters {
     pub malformed: u32,
     /// Events and notifications to others that were dropped: no ubusd, or too much waiting for it.
     pub dropped: u32,
-    /// Answers that were dropped because too much was waiting for ubusd.
+    /// Answers that were not sent as the handler gave them: too long, or too much waiting for ubusd.
     pub lost_replies: u32,
     /// Calls from others that were refused because too many were running.
     pub refused: u32,

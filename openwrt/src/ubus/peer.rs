@@ -227,6 +227,7 @@ impl Peer {
     }
 
     fn greeted(&mut self, now: Instant) {
+        log::info!("ubus: connected");
         self.link = Link::Up;
         self.connection = self.connection.wrapping_add(1);
         self.counters.connections = self.counters.connections.saturating_add(1);
@@ -353,3 +354,7 @@ impl Peer {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "peer_tests.rs"]
+mod tests;
