@@ -35,6 +35,8 @@ struct Registry {
 struct Subscriber {
     /// Names to deliver; empty for all.
     names: Vec<String>,
+    /// Whether this is the way to ubus, which has subscribers of its own behind it.
+    bus: bool,
     queue: mpsc::Sender<Arc<Event>>,
     /// Dropped with the subscriber, which tells the receiving side at once.
     _alive: oneshot::Sender<()>,
@@ -81,18 +83,28 @@ impl Events {
 
     /// Subscribes to the named events, or to all for no names.
     pub(crate) fn subscribe(&self, names: Vec<String>) -> Subscription {
+        self.add(names, false)
+    }
+
+    /// Subscribes on behalf of ubus to all events.
+    pub(crate) fn subscribe_bus(&self) -> Subscription {
+        self.add(vec![], true)
+    }
+
+    fn add(&self, names: Vec<String>, bus: bool) -> Subscription {
         let (queue, events) = mpsc::channel(SUBSCRIBER_QUEUE);
         let (alive, cut_off) = oneshot::channel();
         let mut registry = self.registry();
         registry.subscribers.retain(|subscriber| !subscriber.queue.is_closed());
-        registry.subscribers.push(Subscriber { names, queue, _alive: alive });
+        registry.subscribers.push(Subscriber { names, bus, queue, _alive: alive });
         Subscription { queue: events, cut_off }
     }
 
-    /// Subscribers now, and subscribers cut off since the start.
+    /// Subscribers now, without ubus, and how often one was cut off since the start.
     pub(crate) fn counts(&self) -> (usize, u32) {
         let registry = self.registry();
-        let live = registry.subscribers.iter().filter(|subscriber| !subscriber.queue.is_closed()).count();
+        let is_live = |subscriber: &&Subscriber| !subscriber.bus && !subscriber.queue.is_closed();
+        let live = registry.subscribers.iter().filter(is_live).count();
         (live, registry.cut_off)
     }
 

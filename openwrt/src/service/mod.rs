@@ -29,6 +29,9 @@
 //! a stream of lines `{"event":…,"data":…}`.
 
 mod bind;
+mod bus;
+#[cfg(test)]
+mod bus_tests;
 pub mod client;
 mod error;
 mod events;
@@ -53,14 +56,18 @@ pub use error::{CallError, ErrorCode};
 pub use events::{Event, Events, SUBSCRIBER_QUEUE};
 pub use params::{page, Arg, ArgKind, Page, Params, LIMIT, MAX_PAGE, OFFSET};
 
+use crate::ubus;
 use bind::SocketFile;
 use socket::{Counters, Limits};
 
+/// The method that lists the methods.
+const HELP: &str = "help";
+
 /// The method that turns a connection into a stream of events.
-pub(crate) const SUBSCRIBE: &str = "subscribe";
+const SUBSCRIBE: &str = "subscribe";
 
 /// The longest a method may take; what needs longer answers at once and reports by an event.
-pub(crate) const CALL_DEADLINE: Duration = Duration::from_secs(60);
+const CALL_DEADLINE: Duration = Duration::from_secs(60);
 
 const HELP_ARGS: &[Arg] = &[Arg::optional("method", ArgKind::Text, "only this method")];
 const SUBSCRIBE_ARGS: &[Arg] =
@@ -101,18 +108,18 @@ pub struct Statistics {
 }
 
 /// The declarations, as the transports use them.
-pub(crate) struct Table {
-    pub(crate) object: &'static str,
-    pub(crate) methods: Vec<Method>,
+struct Table {
+    object: &'static str,
+    methods: Vec<Method>,
     event_docs: Vec<EventDoc>,
-    pub(crate) events: Events,
+    events: Events,
 }
 
 #[derive(Serialize)]
-pub(crate) struct Method {
-    pub(crate) name: &'static str,
+struct Method {
+    name: &'static str,
     doc: &'static str,
-    pub(crate) args: &'static [Arg],
+    args: &'static [Arg],
     #[serde(skip)]
     handler: Handler,
 }
@@ -146,7 +153,7 @@ impl Service {
         Fut: Future<Output = Result<Value, CallError>> + 'static,
     {
         debug_assert!(
-            self.table.find(name).is_none() && name != "help" && name != SUBSCRIBE,
+            self.table.find(name).is_none() && name != HELP && name != SUBSCRIBE,
             "{name} is taken"
         );
         let handler: Handler = Box::new(move |params| Box::pin(handler(params)));
@@ -167,21 +174,30 @@ impl Service {
         self.table.events.clone()
     }
 
-    /// Serves the socket `<run_dir>/<daemon>.sock` (mode 0600) and, wherever there is a ubusd at `ubus`,
-    /// the ubus object, until the result is dropped. Must be called within a `LocalSet` of a
-    /// current-thread runtime.
+    /// Serves the socket `<run_dir>/<daemon>.sock` (mode 0600) and, whenever there is a ubusd at `ubus`, the
+    /// ubus object, until the result is dropped. Must be called within a `LocalSet` of a current-thread
+    /// runtime.
     ///
     /// # Errors
     /// When the socket cannot be bound: `AddrInUse` if another process serves it. The message names the path.
     pub fn start(self, run_dir: &Path, ubus: &Path) -> io::Result<Running> {
+        self.start_on(run_dir, &ubus::Client::connect(ubus))
+    }
+
+    /// As [`Service::start`], over a connection to ubusd that the daemon uses for other things as well.
+    ///
+    /// # Errors
+    /// As [`Service::start`].
+    pub fn start_on(self, run_dir: &Path, ubus: &ubus::Client) -> io::Result<Running> {
         let (listener, socket) = SocketFile::bind(run_dir, self.daemon)?;
         let listener = tokio::net::UnixListener::from_std(listener)?;
         let events = self.table.events.clone();
         let table = Rc::new(self.table);
         let counters = Rc::new(Counters::default());
-        let _ = ubus;
-        let tasks =
-            vec![spawn_local(socket::serve(listener, Rc::clone(&table), self.limits, Rc::clone(&counters)))];
+        let tasks = vec![
+            spawn_local(socket::serve(listener, Rc::clone(&table), self.limits, Rc::clone(&counters))),
+            spawn_local(bus::serve(ubus.clone(), table)),
+        ];
         Ok(Running { events, counters, socket, tasks })
     }
 }
@@ -220,8 +236,8 @@ impl Drop for Running {
 
 impl Table {
     /// Calls a method by name: checks its arguments, runs its handler, bounds its time.
-    pub(crate) async fn call(&self, name: &str, params: Value) -> Result<Value, CallError> {
-        if name == "help" {
+    async fn call(&self, name: &str, params: Value) -> Result<Value, CallError> {
+        if name == HELP {
             return self.help(&Params::check(HELP_ARGS, params)?);
         }
         let method = self
@@ -233,21 +249,27 @@ impl Table {
         })
     }
 
+    /// Every method that [`Table::call`] knows, with its arguments.
+    fn signatures(&self) -> impl Iterator<Item = (&'static str, &'static [Arg])> + '_ {
+        self.methods.iter().map(|method| (method.name, method.args)).chain([(HELP, HELP_ARGS)])
+    }
+
     /// The declarations themselves, for people who explore.
     fn help(&self, params: &Params) -> Result<Value, CallError> {
-        if let Some(name) = params.optional_text("method")? {
-            let method =
-                self.find(name).ok_or_else(|| CallError::not_found(format!("no method `{name}`")))?;
-            return Ok(serde_json::to_value(method)?);
-        }
         let mut methods = serde_json::to_value(&self.methods)?;
         if let Value::Array(methods) = &mut methods {
-            methods.push(json!({ "name": "help", "doc": "this list", "args": HELP_ARGS }));
+            methods.push(json!({ "name": HELP, "doc": "this list", "args": HELP_ARGS }));
             methods.push(json!({
                 "name": SUBSCRIBE,
                 "doc": "turns a connection to the socket into a stream of events",
                 "args": SUBSCRIBE_ARGS,
             }));
+            if let Some(name) = params.optional_text("method")? {
+                let found = methods.iter_mut().find(|method| method["name"] == name);
+                return found
+                    .map(Value::take)
+                    .ok_or_else(|| CallError::not_found(format!("no method `{name}`")));
+            }
         }
         Ok(json!({ "object": self.object, "methods": methods, "events": self.event_docs }))
     }
@@ -256,12 +278,12 @@ impl Table {
         self.methods.iter().find(|method| method.name == name)
     }
 
-    pub(crate) fn event_names(&self) -> impl Iterator<Item = &'static str> + '_ {
+    fn event_names(&self) -> impl Iterator<Item = &'static str> + '_ {
         self.event_docs.iter().map(|event| event.name)
     }
 
     /// The event names a `subscribe` asks for; empty for all.
-    pub(crate) fn wanted_events(&self, params: Value) -> Result<Vec<String>, CallError> {
+    fn wanted_events(&self, params: Value) -> Result<Vec<String>, CallError> {
         let params = Params::check(SUBSCRIBE_ARGS, params)?;
         let wanted = params.optional_list("events")?.unwrap_or_default();
         wanted
