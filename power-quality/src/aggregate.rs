@@ -41,6 +41,8 @@ impl Span {
 pub(crate) struct Closed {
     pub(crate) start: f64,
     pub(crate) end: f64,
+    /// It was observed from its tick on.
+    pub(crate) whole: bool,
     /// A two-hour interval ended with it.
     pub(crate) two_hours: bool,
 }
@@ -200,7 +202,7 @@ impl Intervals {
         out: &mut dyn FnMut(Measurement<'_>),
     ) -> Closed {
         let two_hours = tick.rem_euclid(i64::from(TENS)) == 0;
-        let closed = Closed { start: self.ten_start, end, two_hours };
+        let closed = Closed { start: self.ten_start, end, whole: self.ten_whole, two_hours };
         let mut aggregate = self.ten.aggregate(Interval::TenMinutes, self.ten_start, end, clock);
         aggregate.partial = !self.ten_whole;
         out(Measurement::Aggregate(&aggregate));

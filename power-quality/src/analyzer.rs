@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The analyser: takes samples, steps through half cycles, hands out results.
 
-use crate::aggregate::{Intervals, Span};
+use crate::aggregate::{Closed, Intervals, Span};
 use crate::buffer::{SampleBuffer, HISTORY};
 use crate::clock::{Clock, TimeMap};
 use crate::config::{Config, ConfigError, Thresholds};
 use crate::events::{Change, VoltageEvent, VoltageEvents};
 use crate::flags::Disturbances;
+use crate::flicker::Flickermeter;
 use crate::frequency::FrequencyMeter;
+use crate::harmonic_events::{Change as HarmonicChange, Episode, HarmonicEvents};
 use crate::integrate::{half_cycle, mean_square, MARGIN};
-use crate::phase::PhaseTracker;
-use crate::result::{Event, Frequency, Gap, Measurement, Window};
+use crate::phase::{Cycle, PhaseTracker};
+use crate::recording::Recorder;
+use crate::result::{Event, EventKind, Flicker, FlickerKind, Frequency, Gap, Measurement, Rvc, Window};
+use crate::rvc::RapidChanges;
+use crate::spectrum::SpectrumAnalyzer;
 
 /// Nominal cycles that are collected before the first phase estimate.
 const ACQUISITION_CYCLES: f64 = 11.0;
 /// Input that the longest window, its smoothing and an overlapping one may need, in seconds.
-const KEEP_S: f64 = 0.7;
+const KEEP_S: f64 = 0.5;
 /// Longest gap that is bridged with the waveform before it, in seconds; beyond it everything starts anew.
 const BRIDGED_S: f64 = 3.0;
 /// Samples computed beyond the end of the input so that its last window is complete.
@@ -41,7 +46,16 @@ pub struct Analyzer {
     /// Bridged part of the input.
     missing: Option<(f64, f64)>,
     intervals: Intervals,
+    spectrum: SpectrumAnalyzer,
     frequency: FrequencyMeter,
+    flicker: Flickermeter,
+    /// Severity of ten minutes whose flag is not known yet.
+    pst: Option<f64>,
+    /// Tick at which the flickermeter closes its ten minutes.
+    flicker_tick: i64,
+    rapid: RapidChanges,
+    harmonic_events: HarmonicEvents,
+    recorder: Option<Recorder>,
     window: Window,
     urms: f64,
 }
@@ -75,10 +89,20 @@ impl Analyzer {
             disturbances: Disturbances::new(),
             missing: None,
             intervals: Intervals::new(config.nominal_frequency.cycles()),
+            spectrum: SpectrumAnalyzer::new(&config),
             frequency: FrequencyMeter::new(),
+            flicker: Flickermeter::new(&config),
+            pst: None,
+            flicker_tick: 0,
+            rapid: RapidChanges::new(nominal_frequency),
+            harmonic_events: HarmonicEvents::new(&config),
+            recorder: None,
             window: Window::default(),
             urms: 0.0,
         };
+        let burst = analyzer.buffer.room();
+        analyzer.recorder =
+            config.recording.map(|recording| Recorder::new(recording, config.rate, nominal_frequency, burst));
         analyzer.pending_start = Some(analyzer.acquisition_samples());
         Ok(analyzer)
     }
@@ -88,6 +112,9 @@ impl Analyzer {
         let mut rest = volts;
         while !rest.is_empty() {
             let taken = self.buffer.append(rest);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.append(&rest[..taken]);
+            }
             rest = &rest[taken..];
             self.advance(out);
             if taken == 0 && !rest.is_empty() {
@@ -109,6 +136,11 @@ impl Analyzer {
             self.finish_stretch(out);
             self.intervals.stop(from as f64, &self.clock, out);
             self.buffer.restart(to);
+            self.rapid.restart();
+            if let Some(recorder) = &mut self.recorder {
+                recorder.advance(from as f64, true, &self.clock, out);
+                recorder.restart(to);
+            }
             self.stretch = to;
             self.missing = None;
             self.pending_start = Some(to + self.acquisition_samples());
@@ -123,6 +155,9 @@ impl Analyzer {
             let back = libm::ceil((number - from + 2) as f64 / period) * period;
             let value = self.buffer.interpolate(number as f64 - back);
             self.buffer.append_one(value);
+            if let Some(recorder) = &mut self.recorder {
+                recorder.append(&[value]);
+            }
             if (number - from) % 64 == 63 {
                 self.advance(out);
             }
@@ -140,6 +175,7 @@ impl Analyzer {
             let position = self.tracker.boundary();
             self.intervals.clock_moved(position, &self.clock);
             self.frequency.clock_moved(position, &self.clock);
+            self.flicker_tick = self.clock.tick_number(position) + 1;
         }
     }
 
@@ -169,8 +205,14 @@ impl Analyzer {
         let end = self.buffer.end() as f64;
         self.finish_stretch(out);
         self.intervals.stop(end, &self.clock, out);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.advance(end, true, &self.clock, out);
+        }
         for event in self.events.open() {
-            out(Measurement::Event(self.result(event, true)));
+            out(Measurement::Event(event_result(&self.clock, event, true)));
+        }
+        for episode in self.harmonic_events.open() {
+            out(Measurement::Event(harmonic_result(&episode, true)));
         }
     }
 
@@ -217,6 +259,10 @@ impl Analyzer {
         });
         self.intervals.start(from as f64, &self.clock);
         self.frequency.start(from as f64, &self.clock);
+        let adapted = libm::sqrt(mean_square(&self.buffer, from as f64, (to - MARGIN) as f64));
+        self.flicker.start(&self.buffer, from, period, adapted);
+        self.flicker_tick = self.clock.tick_number(from as f64) + 1;
+        self.pst = None;
     }
 
     /// Completes the stretch of input in progress up to its last sample.
@@ -229,6 +275,7 @@ impl Analyzer {
             self.start(end);
         }
         self.advance(out);
+        self.sense(end as f64);
         self.pad(end);
         while self.tracker.next() <= end as f64 + 0.5 {
             self.step(true, out);
@@ -256,13 +303,18 @@ impl Analyzer {
         let cycle = self.tracker.advance(half, !bridged);
         if let Some(cycle) = cycle {
             self.urms = cycle.rms;
+            if let Some(recorder) = &mut self.recorder {
+                recorder.cycle(cycle);
+            }
             if !bridged {
-                self.voltage_events(cycle, out);
+                self.cycle(cycle, out);
             }
         }
         if self.tracker.lost() {
             self.tracker.reacquire(&self.buffer);
         }
+        self.flicker.adapt(libm::sqrt(half.square / (end - start)), end - start);
+        self.sense(end);
         self.windows(end, last, out);
         let fresh = self.tracker.fresh();
         if let Some(ten) = self.frequency.advance(&self.tracker, fresh, &self.clock, last) {
@@ -272,15 +324,32 @@ impl Analyzer {
                 flagged: self.disturbances.touch(ten.start, ten.end),
             }));
         }
+        if let Some(recorder) = &mut self.recorder {
+            recorder.advance(end, false, &self.clock, out);
+        }
         let needed = self.intervals.oldest().min(self.tracker.boundary() - 12.0 * self.tracker.half());
         self.buffer.release(libm::floor(needed) as i64 - HISTORY as i64);
     }
 
-    fn voltage_events(&mut self, cycle: crate::phase::Cycle, out: &mut dyn FnMut(Measurement<'_>)) {
-        let (clock, disturbances) = (&self.clock, &mut self.disturbances);
+    /// Feeds the flickermeter up to `end`, in two parts when a tick lies before it.
+    fn sense(&mut self, end: f64) {
+        let tick = self.clock.tick_position(self.flicker_tick);
+        if tick <= end {
+            self.flicker.advance(&self.buffer, tick);
+            self.pst = self.flicker.close();
+            self.flicker_tick = self.clock.tick_number(end) + 1;
+        }
+        self.flicker.advance(&self.buffer, end);
+    }
+
+    fn cycle(&mut self, cycle: Cycle, out: &mut dyn FnMut(Measurement<'_>)) {
+        let (clock, disturbances, recorder) = (&self.clock, &mut self.disturbances, &mut self.recorder);
         self.events.cycle(cycle, |change| match change {
             Change::Began(event) => {
                 disturbances.began(event.kind, event.start);
+                if let Some(recorder) = recorder {
+                    recorder.trigger(event.kind, event.start);
+                }
                 out(Measurement::EventStart(event_result(clock, &event, true)));
             }
             Change::Ended(event) => {
@@ -288,10 +357,17 @@ impl Analyzer {
                 out(Measurement::Event(event_result(clock, &event, false)));
             }
         });
-    }
-
-    fn result(&self, event: &VoltageEvent, open: bool) -> Event {
-        event_result(&self.clock, event, open)
+        let nominal = self.config.nominal_voltage;
+        let threshold = self.config.thresholds.rvc / 100.0 * nominal;
+        let disturbed = self.events.open().next().is_some();
+        if let Some(change) = self.rapid.cycle(cycle, threshold, disturbed) {
+            out(Measurement::Rvc(Rvc {
+                start_s: self.clock.seconds(change.start),
+                end_s: self.clock.seconds(change.end),
+                du_max_percent: 100.0 * change.du_max / nominal,
+                du_ss_percent: 100.0 * change.du_ss / nominal,
+            }));
+        }
     }
 
     /// Measures the windows that end by `now`.
@@ -304,20 +380,55 @@ impl Analyzer {
                 if !window.flagged {
                     self.events.window(window.voltage);
                 }
+                self.harmonic_events.window(&window, |change| {
+                    out(match change {
+                        HarmonicChange::Began(episode) => {
+                            Measurement::EventStart(harmonic_result(&episode, true))
+                        }
+                        HarmonicChange::Ended(episode) => {
+                            Measurement::Event(harmonic_result(&episode, false))
+                        }
+                    });
+                });
             }
-            let _closed = self.intervals.take(&span, &window, &self.tracker, &self.clock, out);
+            if let Some(closed) = self.intervals.take(&span, &window, &self.tracker, &self.clock, out) {
+                self.severities(&closed, out);
+            }
         }
     }
 
-    fn measure(&self, span: &Span) -> Window {
+    /// Hands out Pst, and Plt at the end of two hours.
+    fn severities(&mut self, closed: &Closed, out: &mut dyn FnMut(Measurement<'_>)) {
+        let start_s = self.clock.seconds(closed.start);
+        if let Some(value) = self.pst.take().filter(|_| closed.whole) {
+            let flagged = self.disturbances.touch(closed.start, closed.end);
+            self.flicker.add(value, flagged);
+            out(Measurement::Flicker(Flicker { kind: FlickerKind::Pst, start_s, value, flagged }));
+        }
+        if closed.two_hours {
+            let start_s = self.clock.seconds(closed.end) - 7_200.0;
+            if let Some((value, flagged)) = self.flicker.close_two_hours() {
+                out(Measurement::Flicker(Flicker { kind: FlickerKind::Plt, start_s, value, flagged }));
+            }
+        }
+    }
+
+    fn measure(&mut self, span: &Span) -> Window {
         let (start_s, end_s) = (self.clock.seconds(span.start), self.clock.seconds(span.end));
         let cycles = self.config.nominal_frequency.cycles() as f64;
         let seen = self.tracker.seen(span.from, span.to);
+        let lines = self.spectrum.analyze(&self.buffer, span.start, span.end);
         Window {
             start_s,
             duration_s: end_s - start_s,
             voltage: libm::sqrt(mean_square(&self.buffer, span.start, span.end)),
             frequency: seen.then(|| cycles / (end_s - start_s)),
+            fundamental: lines.map(|lines| lines.fundamental),
+            harmonics: lines.map(|lines| lines.harmonics),
+            interharmonics: lines.map(|lines| lines.interharmonics),
+            thd: lines.and_then(|lines| lines.thd),
+            signalling: lines.and_then(|lines| lines.signalling),
+            pinst_max: self.flicker.highest(span.start, span.end),
             flagged: self.disturbances.touch(span.start, span.end),
             overlap: span.overlap,
             ..Window::default()
@@ -348,6 +459,20 @@ impl Analyzer {
             ..Window::default()
         };
         out(Measurement::Window(&self.window));
+    }
+}
+
+fn harmonic_result(episode: &Episode, open: bool) -> Event {
+    Event {
+        kind: EventKind::Harmonic,
+        start_s: episode.start_s,
+        end_s: (!open).then_some(episode.end_s),
+        duration_s: episode.end_s - episode.start_s,
+        extreme_voltage: None,
+        extreme_percent: None,
+        class: None,
+        open,
+        harmonic: Some(episode.detail),
     }
 }
 

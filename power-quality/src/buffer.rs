@@ -24,6 +24,11 @@ impl SampleBuffer {
         self.first + self.data.len() as i64
     }
 
+    /// Samples that fit in when the buffer is empty.
+    pub(crate) fn room(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// Takes as many of `samples` as there is room for and says how many.
     pub(crate) fn append(&mut self, samples: &[f32]) -> usize {
         let count = samples.len().min(self.data.capacity() - self.data.len());

@@ -50,6 +50,11 @@ impl Clock {
         (self.map.unix_s - self.origin_unix) + (position - self.map.sample) / self.map.rate
     }
 
+    /// Inverse of [`seconds`](Self::seconds).
+    pub(crate) fn position(&self, seconds: f64) -> f64 {
+        self.map.sample + (seconds - (self.map.unix_s - self.origin_unix)) * self.map.rate
+    }
+
     /// Number of whole `period_s` intervals of UTC before `position`, with a millionth of a second of grace.
     pub(crate) fn interval_number(&self, position: f64, period_s: f64) -> i64 {
         let unix = self.map.unix_s + (position - self.map.sample) / self.map.rate;

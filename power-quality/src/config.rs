@@ -157,7 +157,7 @@ impl Config {
                 return Err(ConfigError::Signalling(signalling));
             }
         }
-        if !(1.0..=86_400.0).contains(&self.harmonic_window_s) {
+        if !(1.0..=7_200.0).contains(&self.harmonic_window_s) {
             return Err(ConfigError::HarmonicWindow(self.harmonic_window_s));
         }
         if !(0.0..=100.0).contains(&self.harmonic_share) {
@@ -203,7 +203,7 @@ pub enum ConfigError {
     Thresholds(Thresholds),
     /// Signalling frequency outside the nominal frequency to order 50 or above what the rate carries.
     Signalling(f64),
-    /// Harmonic window outside 1 s to 1 day.
+    /// Harmonic window outside 1 s to 2 h.
     HarmonicWindow(f64),
     /// Harmonic share outside 0 to 100 %.
     HarmonicShare(f64),
@@ -224,7 +224,7 @@ impl fmt::Display for ConfigError {
             Self::Signalling(hertz) => {
                 write!(f, "signalling frequency {hertz} Hz is outside what harmonic order 50 and the sampling rate allow")
             }
-            Self::HarmonicWindow(seconds) => write!(f, "harmonic window {seconds} s is not within 1 s and 1 day"),
+            Self::HarmonicWindow(seconds) => write!(f, "harmonic window {seconds} s is not within 1 s and 2 h"),
             Self::HarmonicShare(share) => write!(f, "harmonic share {share} % is not within 0 and 100 %"),
             Self::Recording(r) => {
                 write!(f, "recording of {} s before and {} s after is beyond a minute each", r.before_s, r.after_s)

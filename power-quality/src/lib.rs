@@ -8,11 +8,18 @@ mod clock;
 mod config;
 pub mod en50160;
 mod events;
+mod fft;
 mod flags;
+mod flicker;
 mod frequency;
+mod harmonic_events;
 mod integrate;
 mod phase;
+mod recording;
+mod resample;
 mod result;
+mod rvc;
+mod spectrum;
 
 pub use analyzer::{Analyzer, Live};
 pub use clock::TimeMap;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Closed-form signals and what the analyser says about them.
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+#![allow(clippy::unwrap_used)] // a failure here is the failure of the test
 
 use std::f64::consts::{PI, SQRT_2};
 
@@ -181,8 +182,16 @@ pub struct Results {
     pub starts: Vec<Event>,
     pub rvcs: Vec<Rvc>,
     pub gaps: Vec<Gap>,
-    /// Start of the event, start of the samples, samples, RMS trace.
-    pub waveforms: Vec<(f64, f64, Vec<f32>, Vec<(f64, f32)>)>,
+    pub waveforms: Vec<Recorded>,
+}
+
+/// A [`power_quality::Waveform`] that owns its data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recorded {
+    pub event_start_s: f64,
+    pub start_s: f64,
+    pub samples: Vec<f32>,
+    pub rms: Vec<(f64, f32)>,
 }
 
 impl Results {
@@ -197,7 +206,12 @@ impl Results {
             Measurement::Rvc(r) => self.rvcs.push(r),
             Measurement::Gap(g) => self.gaps.push(g),
             Measurement::Waveform(w) => {
-                self.waveforms.push((w.event_start_s, w.start_s, w.samples.to_vec(), w.rms.to_vec()));
+                self.waveforms.push(Recorded {
+                    event_start_s: w.event_start_s,
+                    start_s: w.start_s,
+                    samples: w.samples.to_vec(),
+                    rms: w.rms.to_vec(),
+                });
             }
         }
     }
