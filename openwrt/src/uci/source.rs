@@ -40,7 +40,8 @@ impl Source {
         self.config_dir.join(package)
     }
 
-    /// Reads a package and lays its uncommitted changes over it. A delta that cannot be read or applied is
+    /// Reads a package and lays its uncommitted changes over it. Blocks, and waits up to a second for each of the two
+    /// files while a writer has it locked. A delta that cannot be read or applied is
     /// left out with a warning in the log, as libuci leaves it out.
     ///
     /// # Errors

@@ -10,12 +10,12 @@
 //! Cases in which libuci itself is undefined, so that there is nothing to agree with:
 //!
 //! - **NUL bytes.** libuci reads lines with `fgets` and measures them with `strlen`: what becomes of the rest of
-//!   such a line depends on the size its buffer has grown to. `openwrt::uci` refuses the file as binary, and
-//!   skips the line in a delta.
+//!   such a line depends on the size its buffer has grown to. `openwrt::uci` refuses the file as binary, and in a
+//!   delta skips the change.
 //! - **`+package.section=''`** in a delta: libuci deletes the section and then writes to the freed memory.
 //!   `openwrt::uci` deletes it.
 //! - **`-package.section.list=' '`**, a list index of nothing but blanks: libuci uses an index it never set.
-//!   `openwrt::uci` removes nothing. Likewise an index beyond the range of `int`.
+//!   `openwrt::uci` removes nothing. Likewise an index, or a position of `^`, beyond the range of `int`.
 //!
 //! libuci writes neither of these deltas itself. [`generate::is_undefined`] recognises them.
 //!

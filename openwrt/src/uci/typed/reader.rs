@@ -69,7 +69,7 @@ impl<'a> Reader<'a> {
         self.parsed(option, |text| {
             T::parse(text.trim())
                 .filter(|number| range.contains(number))
-                .ok_or_else(|| format!("expected an integer{}", describe_range(&range)))
+                .ok_or_else(|| format!("expected an integer from {} to {}", range.start(), range.end()))
         })
     }
 

@@ -57,6 +57,14 @@ fn numbers_are_finite_and_in_range() {
         let expected = format!("test:n.o: {text}: expected a number from 0 to 100");
         assert_eq!(value(text, |reader| reader.number("o", 0.0..=100.0, 1.0)), Err(expected));
     }
+    for (range, words) in [
+        (0.0..=f64::MAX, " of at least 0"),
+        (f64::NEG_INFINITY..=0.5, " of at most 0.5"),
+        (f64::MIN..=f64::INFINITY, ""),
+    ] {
+        let expected = format!("test:n.o: x: expected a number{words}");
+        assert_eq!(value("x", |reader| reader.optional_number("o", range)), Err(expected));
+    }
 }
 
 #[test]

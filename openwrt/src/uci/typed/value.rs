@@ -112,9 +112,15 @@ pub(super) fn is_host(text: &str) -> bool {
     name.len() <= 253 && !last_is_number && name.split('.').all(is_label)
 }
 
-/// " from a to b", leaving out an end that is none.
-pub(super) fn describe_range<T: fmt::Display>(range: &RangeInclusive<T>) -> String {
-    format!(" from {} to {}", range.start(), range.end())
+/// " from a to b", " of at least a", " of at most b"; `f64::MAX` and the infinities are no limits.
+pub(super) fn describe_range(range: &RangeInclusive<f64>) -> String {
+    let (start, end) = (range.start(), range.end());
+    match (*start > f64::MIN, *end < f64::MAX) {
+        (true, true) => format!(" from {start} to {end}"),
+        (true, false) => format!(" of at least {start}"),
+        (false, true) => format!(" of at most {end}"),
+        (false, false) => String::new(),
+    }
 }
 
 /// The candidate that was probably meant: at most two slips (insertion, deletion, substitution, swap of neighbours), and
