@@ -80,9 +80,10 @@ impl From<Fault> for End {
 impl End {
     fn log(&self, socket: &Path, was_up: bool, again: bool) {
         let level = match self {
+            Self::Lost(_) if was_up => log::Level::Warn,
             _ if again => log::Level::Debug,
-            Self::Lost(_) if !was_up => log::Level::Info,
-            _ => log::Level::Warn,
+            Self::Lost(_) => log::Level::Info,
+            Self::Closed | Self::Fault(_) => log::Level::Warn,
         };
         let socket = socket.display();
         match self {
@@ -134,7 +135,7 @@ impl Shared {
             if matches!(end, End::Closed) {
                 return;
             }
-            // Said once, not at every attempt.
+            // That there is none, or nonsense, is said once and not at every attempt.
             end.log(&socket, was_up, told && !stable);
             told = true;
             let pause = backoff.next(stable);
