@@ -1,6 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Delivery of alerts, whatever the network does.
+//!
+//! [`start`] gives a handle to raise alerts with and the running delivery. Where an alert goes through:
+//! `inbox.rs` (any thread, never blocks) → `outbox/` (pure: who gets it, storm control, quiet hours, back-off, what is
+//! lost when it is full) → `journal.rs` (on file before the first attempt) → `delivery.rs` (one worker per sink) →
+//! `sink/` (Slack, MQTT, email, a program) in the words of `render/`. It leaves the outbox when the receiver has
+//! acknowledged it: at least once, always with the same id.
+
+// Without any sink nothing is sent; such a build is of use for checking this crate alone.
+#![cfg_attr(
+    not(any(feature = "slack", feature = "email", feature = "mqtt", feature = "exec")),
+    allow(dead_code, unused_variables, clippy::unused_self)
+)]
 
 mod alert;
+mod backoff;
+mod config;
+mod delivery;
+#[cfg(any(feature = "slack", feature = "email", feature = "mqtt"))]
+mod explain;
+mod inbox;
+mod journal;
+mod local_time;
+mod outbox;
+mod quiet;
+mod render;
+mod sink;
+#[cfg(feature = "tls")]
+mod tls;
 
-pub use alert::{Alert, Attachment, Fact, Severity};
+pub use alert::{Alert, Attachment, Digest, Fact, Measure, Severity, Worst};
+pub use config::{Broker, BrokerTls, Config, Email, Exec, Mqtt, Security, Slack, SummaryTime};
+pub use delivery::{start, Alerts, Identity, TestResult};
+pub use inbox::AlertHandle;
+pub use outbox::SinkKind;
+#[cfg(feature = "mqtt")]
+pub use sink::mqtt::Telemetry;
