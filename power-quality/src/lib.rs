@@ -5,6 +5,7 @@ mod aggregate;
 mod analyzer;
 mod buffer;
 mod clock;
+pub mod compliance;
 mod config;
 pub mod en50160;
 mod events;
