@@ -21,9 +21,9 @@ const DEV_LOG: &str = "/dev/log";
 /// The longest message, in bytes; logd and classic syslog cut at 1024 with their own prefix.
 const MAX_MESSAGE: usize = 960;
 
-/// Crates whose messages appear at the level asked for; others only from [`Level::Warn`] up, unless
-/// everything ([`LevelFilter::Trace`]) is asked for.
-const OWN_CRATES: [&str; 6] = ["openwrt", "alerts", "power_quality", "powqutyd", "dynapoint", "mptcp_proxy"];
+/// Crates whose messages appear at the level asked for, beside the daemon's own; others only from
+/// [`Level::Warn`] up, unless everything ([`LevelFilter::Trace`]) is asked for.
+const OWN_CRATES: [&str; 3] = ["openwrt", "alerts", "power_quality"];
 
 /// Where messages go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,7 +63,7 @@ pub fn init_to(target: Target, level: LevelFilter, ident: &'static str) {
         Target::Auto => Some(Syslog::new(Path::new(DEV_LOG), ident)).filter(|syslog| syslog.socket.is_some()),
         Target::Syslog => Some(Syslog::new(Path::new(DEV_LOG), ident)),
     };
-    let logger = Logger { level, syslog: syslog.map(Mutex::new) };
+    let logger = Logger { level, daemon: ident.replace('-', "_"), syslog: syslog.map(Mutex::new) };
     if log::set_boxed_logger(Box::new(logger)).is_ok() {
         log::set_max_level(level);
     }
@@ -71,13 +71,15 @@ pub fn init_to(target: Target, level: LevelFilter, ident: &'static str) {
 
 struct Logger {
     level: LevelFilter,
+    /// The crate of the daemon.
+    daemon: String,
     /// None: stderr.
     syslog: Option<Mutex<Syslog>>,
 }
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= limit(self.level, metadata.target())
+        metadata.level() <= limit(self.level, &self.daemon, metadata.target())
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -98,9 +100,9 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-fn limit(asked: LevelFilter, target: &str) -> LevelFilter {
+fn limit(asked: LevelFilter, daemon: &str, target: &str) -> LevelFilter {
     let krate = target.split("::").next().unwrap_or(target);
-    if asked == LevelFilter::Trace || OWN_CRATES.contains(&krate) {
+    if asked == LevelFilter::Trace || krate == daemon || OWN_CRATES.contains(&krate) {
         return asked;
     }
     asked.min(LevelFilter::Warn)
@@ -274,7 +276,9 @@ mod tests {
 
     #[test]
     fn libraries_are_quiet_unless_everything_is_asked_for() {
+        let limit = |asked, target| limit(asked, "mptcp_proxy", target);
         assert_eq!(limit(LevelFilter::Debug, "openwrt::service"), LevelFilter::Debug);
+        assert_eq!(limit(LevelFilter::Debug, "mptcp_proxy"), LevelFilter::Debug);
         assert_eq!(limit(LevelFilter::Debug, "rumqttc::state"), LevelFilter::Warn);
         assert_eq!(limit(LevelFilter::Error, "rumqttc"), LevelFilter::Error);
         assert_eq!(limit(LevelFilter::Trace, "rumqttc"), LevelFilter::Trace);

@@ -95,7 +95,12 @@ impl Environment {
 
     /// A command that runs the daemon's binary with these directories; what it logs goes to stderr.
     pub fn command<A: AsRef<OsStr>>(&self, daemon: &str, args: impl IntoIterator<Item = A>) -> Command {
-        let mut command = Command::new(binary(daemon));
+        self.command_of(&binary(daemon), args)
+    }
+
+    /// As [`Environment::command`], for a program that lies elsewhere.
+    pub fn command_of<A: AsRef<OsStr>>(&self, program: &Path, args: impl IntoIterator<Item = A>) -> Command {
+        let mut command = Command::new(program);
         command
             .arg("--config-dir")
             .arg(self.config_dir())
