@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The connections there are: for the list, for the timeouts, for draining.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::socks::Target;
+
+/// Which way a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// Client half: through the tunnel to this upstream.
+    Tunnel(Rc<str>),
+    /// Client half: out by plain TCP, because no upstream answers.
+    Direct,
+    /// Server half: for this user.
+    Served(Rc<str>),
+}
+
+/// Where in its life a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// The far end is connecting to the target.
+    Connecting,
+    /// Both directions are open.
+    Open,
+    /// One direction has ended.
+    HalfClosed,
+}
+
+/// When a connection that does nothing is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Without a byte in either direction.
+    pub idle: Duration,
+    /// Without a byte after one direction has ended.
+    pub half_open: Duration,
+    /// Until the far end says whether it could connect.
+    pub connect: Duration,
+}
+
+impl Limits {
+    /// The longer of each.
+    pub fn loosest(self, other: Self) -> Self {
+        Limits {
+            idle: self.idle.max(other.idle),
+            half_open: self.half_open.max(other.half_open),
+            connect: self.connect.max(other.connect),
+        }
+    }
+}
+
+/// One connection.
+pub struct Connection {
+    /// Number, unique while the daemon runs.
+    pub id: u32,
+    /// Who opened it.
+    pub source: SocketAddr,
+    /// Where it leads.
+    pub target: Target,
+    /// Which way.
+    pub way: Way,
+    /// When it was accepted.
+    pub since: Instant,
+    /// Bytes from source to target.
+    pub up: Cell<u64>,
+    /// Bytes from target to source.
+    pub down: Cell<u64>,
+    /// The tunnel's socket, for its subflows.
+    pub tunnel: RefCell<Option<Rc<TcpStream>>>,
+    phase: Cell<Phase>,
+    active: Cell<Instant>,
+    ended: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Connection {
+    /// Notes a byte count in one direction.
+    pub fn count(&self, upward: bool, bytes: usize) {
+        let counter = if upward { &self.up } else { &self.down };
+        counter.set(counter.get() + bytes as u64);
+        self.active.set(Instant::now());
+    }
+
+    /// Notes where it is.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.active.set(Instant::now());
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Ends it with a reset.
+    pub fn end(&self) {
+        self.ended.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether it was ended from outside; wakes the task when it is.
+    pub fn poll_ended(&self, context: &Context<'_>) -> bool {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            *waker = Some(context.waker().clone());
+        }
+        self.ended.get()
+    }
+
+    fn overdue(&self, limits: &Limits, now: Instant) -> bool {
+        let limit = match self.phase.get() {
+            Phase::Connecting => limits.connect,
+            Phase::Open => limits.idle,
+            Phase::HalfClosed => limits.half_open,
+        };
+        now.saturating_duration_since(self.active.get()) > limit
+    }
+}
+
+/// All connections.
+#[derive(Default)]
+pub struct Connections {
+    all: RefCell<BTreeMap<u32, Rc<Connection>>>,
+    next: Cell<u32>,
+    timed_out: Cell<u32>,
+}
+
+impl Connections {
+    /// Registers a connection until the guard is dropped.
+    pub fn register(self: &Rc<Self>, source: SocketAddr, target: Target, way: Way) -> Guard {
+        let mut all = self.all.borrow_mut();
+        let mut id = self.next.get();
+        while all.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        self.next.set(id.wrapping_add(1));
+        let now = Instant::now();
+        let connection = Rc::new(Connection {
+            id,
+            source,
+            target,
+            way,
+            since: now,
+            up: Cell::new(0),
+            down: Cell::new(0),
+            tunnel: RefCell::new(None),
+            phase: Cell::new(Phase::Connecting),
+            active: Cell::new(now),
+            ended: Cell::new(false),
+            waker: RefCell::new(None),
+        });
+        all.insert(id, connection.clone());
+        Guard { connections: self.clone(), connection }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.borrow().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.borrow().is_empty()
+    }
+
+    /// How many of one user there are on the server half.
+    pub fn of_user(&self, user: &str) -> usize {
+        let all = self.all.borrow();
+        all.values()
+            .filter(|connection| matches!(&connection.way, Way::Served(name) if **name == *user))
+            .count()
+    }
+
+    /// All of them, oldest number first.
+    pub fn list(&self) -> Vec<Rc<Connection>> {
+        self.all.borrow().values().cloned().collect()
+    }
+
+    /// Connections that were ended because nothing happened.
+    pub fn timed_out(&self) -> u32 {
+        self.timed_out.get()
+    }
+
+    /// Ends what is overdue; to be called about every second.
+    pub fn sweep(&self, limits: &Limits, now: Instant) {
+        let overdue = self.list().into_iter().filter(|connection| connection.overdue(limits, now));
+        for connection in overdue {
+            self.timed_out.set(self.timed_out.get().wrapping_add(1));
+            connection.end();
+        }
+    }
+}
+
+/// Keeps a connection in the list.
+pub struct Guard {
+    connections: Rc<Connections>,
+    connection: Rc<Connection>,
+}
+
+impl std::ops::Deref for Guard {
+    type Target = Rc<Connection>;
+
+    fn deref(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.connections.all.borrow_mut().remove(&self.connection.id);
+    }
+}

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The daemon: from a configuration to running halves, and from one configuration to the next.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use openwrt::netlink::Prefix;
+use openwrt::reload::{Configuration, Outcome, Reading};
+use openwrt::uci::{self, Problems};
+use tokio::net::UdpSocket;
+use tokio::task::{spawn_local, JoinHandle};
+
+use crate::client::Client;
+use crate::config::{self, Config, Mode, PACKAGE};
+use crate::connections::Connections;
+use crate::intercept::{self, Interception};
+use crate::interfaces::Interfaces;
+use crate::net;
+use crate::path::Paths;
+use crate::server::Server;
+use crate::upstream::Upstream;
+
+/// Open connections may go on this long after SIGTERM.
+const GRACE: Duration = Duration::from_millis(1500);
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Reads the configuration.
+pub fn read(source: &uci::Source) -> Reading<Config> {
+    let package = source.load(PACKAGE)?;
+    // The network's file is only read for the option `multipath`; a router without one has no such option.
+    let network = source.load("network").ok();
+    let mut problems = Problems::new();
+    let config = Config::read(&package, network.as_ref(), &mut problems);
+    Ok((config, problems))
+}
+
+/// Everything that runs.
+pub struct Daemon {
+    source: uci::Source,
+    interfaces: Interfaces,
+    /// The configuration in force.
+    pub configuration: RefCell<Configuration<Config>>,
+    /// All relayed connections.
+    pub connections: Rc<Connections>,
+    /// The ways to the servers.
+    pub paths: Rc<Paths>,
+    /// When it was started.
+    pub started: Instant,
+    /// New connections are not taken any more.
+    pub draining: Cell<bool>,
+    clients: RefCell<Vec<RunningClient>>,
+    servers: RefCell<Vec<RunningServer>>,
+}
+
+struct RunningClient {
+    client: Rc<Client>,
+    tasks: Vec<Task>,
+    upstreams: Vec<RunningUpstream>,
+    /// What the table was made from; `None` while it is not up.
+    intercepting: Option<String>,
+}
+
+struct RunningUpstream {
+    upstream: Rc<Upstream>,
+    pool: usize,
+    congestion: Option<String>,
+    _maintenance: Task,
+}
+
+struct RunningServer {
+    server: Rc<Server>,
+    tasks: Vec<Task>,
+}
+
+/// A task that ends with what owns it.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Daemon {
+    /// Reads the configuration; nothing runs before [`Daemon::apply`].
+    pub fn new(source: uci::Source, ubus: PathBuf) -> Rc<Self> {
+        let configuration = Configuration::boot(read(&source));
+        configuration.log();
+        Rc::new(Daemon {
+            interfaces: Interfaces::new(source.clone(), ubus),
+            source,
+            configuration: RefCell::new(configuration),
+            connections: Rc::default(),
+            paths: Rc::default(),
+            started: Instant::now(),
+            draining: Cell::new(false),
+            clients: RefCell::default(),
+            servers: RefCell::default(),
+        })
+    }
+
+    /// Reads the configuration again; what did not change goes on undisturbed.
+    pub async fn reload(&self) -> Outcome {
+        let outcome = self.configuration.borrow_mut().reload(read(&self.source));
+        self.configuration.borrow().log();
+        if outcome == Outcome::Applied {
+            self.apply().await;
+        }
+        outcome
+    }
+
+    /// Makes what runs match the configuration.
+    pub async fn apply(&self) {
+        let config = self.configuration.borrow().current().cloned();
+        let config = config.filter(|config| config.enabled);
+        let (clients, servers) = config.map(|config| (config.clients, config.servers)).unwrap_or_default();
+        self.apply_servers(&servers);
+        self.apply_clients(&clients);
+        self.intercept().await;
+    }
+
+    fn apply_servers(&self, wanted: &[Rc<config::Server>]) {
+        let mut old = self.servers.take();
+        let mut new = Vec::new();
+        for config in wanted {
+            let same = |running: &RunningServer| {
+                let have = running.server.config();
+                have.name == config.name && have.listen == config.listen
+            };
+            if let Some(position) = old.iter().position(same) {
+                let running = old.swap_remove(position);
+                running.server.reconfigure(config);
+                new.push(running);
+            }
+        }
+        drop(old);
+        for config in wanted {
+            if new.iter().any(|running| running.server.config().name == config.name) {
+                continue;
+            }
+            match start_server(config.clone(), self.connections.clone()) {
+                Ok(running) => new.push(running),
+                Err(error) => {
+                    log::error!("server {}: {} cannot be served: {error}", config.name, config.listen);
+                }
+            }
+        }
+        let own = intercept::own_networks().map(|(_, addresses)| addresses).unwrap_or_default();
+        new.iter().for_each(|running| running.server.set_own_addresses(own.clone()));
+        self.servers.replace(new);
+    }
+
+    fn apply_clients(&self, wanted: &[Rc<config::Client>]) {
+        let mut old = self.clients.take();
+        let mut new = Vec::new();
+        for config in wanted {
+            let same = |running: &RunningClient| {
+                let have = running.client.config();
+                have.name == config.name && have.mode == config.mode && have.listen_port == config.listen_port
+            };
+            let Some(position) = old.iter().position(same) else { continue };
+            let mut running = old.swap_remove(position);
+            running.upstreams = self.upstreams(config, std::mem::take(&mut running.upstreams));
+            let upstreams = running.upstreams.iter().map(|running| running.upstream.clone()).collect();
+            running.client.reconfigure(config.clone(), upstreams);
+            new.push(running);
+        }
+        for gone in old {
+            if gone.intercepting.is_some() {
+                if let Err(error) = intercept::take_down(&gone.client.config()) {
+                    log::warn!("client {}: {error}", gone.client.config().name);
+                }
+            }
+        }
+        for config in wanted {
+            if new.iter().any(|running| running.client.config().name == config.name) {
+                continue;
+            }
+            let upstreams = self.upstreams(config, Vec::new());
+            let used = upstreams.iter().map(|running| running.upstream.clone()).collect();
+            let client = Client::new(config.clone(), used, self.connections.clone());
+            match Client::listen(config) {
+                Ok(listeners) => {
+                    let run = |listener| Task(spawn_local(client.clone().run(listener)));
+                    let tasks = listeners.into_iter().map(run).collect();
+                    new.push(RunningClient { client, tasks, upstreams, intercepting: None });
+                }
+                Err(error) => {
+                    log::error!(
+                        "client {}: port {} cannot be served: {error}",
+                        config.name,
+                        config.listen_port
+                    );
+                }
+            }
+        }
+        self.clients.replace(new);
+    }
+
+    fn upstreams(&self, config: &config::Client, mut old: Vec<RunningUpstream>) -> Vec<RunningUpstream> {
+        let mut new = Vec::new();
+        for wanted in &config.upstreams {
+            let same = |running: &RunningUpstream| {
+                running.upstream.config == *wanted
+                    && running.pool == config.pool
+                    && running.congestion == config.congestion
+            };
+            if let Some(position) = old.iter().position(same) {
+                new.push(old.swap_remove(position));
+                continue;
+            }
+            let congestion = config.congestion.clone();
+            let upstream = Upstream::new(wanted.clone(), config.pool, congestion.clone(), self.paths.clone());
+            let maintenance = Task(spawn_local(upstream.clone().maintain()));
+            new.push(RunningUpstream { upstream, pool: config.pool, congestion, _maintenance: maintenance });
+        }
+        new
+    }
+
+    /// Puts up the interception for what is configured and for the devices there are now.
+    pub async fn intercept(&self) {
+        let (own, addresses) = match intercept::own_networks() {
+            Ok(found) => found,
+            Err(error) => return log::warn!("addresses of this router: {error}"),
+        };
+        for running in &*self.servers.borrow() {
+            running.server.set_own_addresses(addresses.clone());
+        }
+        let devices = self.interfaces.devices().await;
+        for running in &mut *self.clients.borrow_mut() {
+            let config = running.client.config();
+            if config.mode == Mode::Socks || self.draining.get() {
+                continue;
+            }
+            let devices = devices.of_client(&config);
+            let own: Vec<Prefix> = own.clone();
+            let interception = Interception { client: &config, devices: &devices, own: &own };
+            let script = interception.script();
+            if devices.is_empty() {
+                log::warn!("client {}: none of its interfaces has a device yet", config.name);
+                continue;
+            }
+            if running.intercepting.as_ref() == Some(&script) {
+                continue;
+            }
+            match interception.put_up() {
+                Ok(()) => {
+                    log::info!("client {}: taking the traffic of {}", config.name, devices.join(", "));
+                    running.intercepting = Some(script);
+                }
+                Err(error) => log::error!("client {}: traffic cannot be taken: {error}", config.name),
+            }
+        }
+    }
+
+    /// Stops taking new connections; open ones go on.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for running in &mut *self.clients.borrow_mut() {
+            if running.intercepting.take().is_some() {
+                if let Err(error) = intercept::take_down(&running.client.config()) {
+                    log::warn!("client {}: {error}", running.client.config().name);
+                }
+            }
+            if running.client.config().mode == Mode::Socks {
+                running.tasks.clear();
+            }
+        }
+    }
+
+    /// Ends what is overdue, for ever.
+    pub async fn sweep(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(SWEEP).await;
+            let limits = {
+                let (clients, servers) = (self.clients.borrow(), self.servers.borrow());
+                let clients = clients.iter().map(|running| running.client.limits());
+                let servers = servers.iter().map(|running| running.server.limits());
+                clients.chain(servers).reduce(crate::connections::Limits::loosest)
+            };
+            if let Some(limits) = limits {
+                self.connections.sweep(&limits, Instant::now());
+            }
+        }
+    }
+
+    /// Lets open connections end for a moment, then everything.
+    pub async fn stop(&self) {
+        self.drain();
+        self.servers.borrow_mut().iter_mut().for_each(|running| running.tasks.clear());
+        let begun = Instant::now();
+        while !self.connections.is_empty() && begun.elapsed() < GRACE {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for connection in self.connections.list() {
+            connection.end();
+        }
+        // Their tasks get a turn to reset both sides.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    /// The client halves.
+    pub fn clients(&self) -> Vec<Rc<Client>> {
+        self.clients.borrow().iter().map(|running| running.client.clone()).collect()
+    }
+
+    /// The server halves.
+    pub fn servers(&self) -> Vec<Rc<Server>> {
+        self.servers.borrow().iter().map(|running| running.server.clone()).collect()
+    }
+}
+
+fn start_server(config: Rc<config::Server>, connections: Rc<Connections>) -> io::Result<RunningServer> {
+    let listener = net::listen_tunnel(config.listen)?;
+    let probes = UdpSocket::from_std(net::udp_socket(config.listen)?.into())?;
+    let server = Server::new(config, connections);
+    let tasks = vec![
+        Task(spawn_local(server.clone().run(listener))),
+        Task(spawn_local(server.clone().run_probes(probes))),
+    ];
+    Ok(RunningServer { server, tasks })
+}

@@ -1,0 +1,446 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The relay: bytes from one socket to the other, and their ends exactly.
+//!
+//! - Sockets are edge-triggered; one buffer per thread serves all connections, and a connection owns memory only for
+//!   what the other side did not take yet.
+//! - The end of one direction is passed on as such (half-close). A reset, a time-out or a forged record of one side
+//!   resets the other: a cut transfer must never look complete.
+//! - With a [`Shield`] the tunnel side is cut into records (`record.rs`); plaintext is read with gaps for headers and
+//!   tags and decrypted in place, so that sealing costs no copy.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSliceMut};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::task::{ready, Context, Poll};
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::connections::{Connection, Phase};
+use crate::net;
+use crate::record::{Opened, Opener, Sealer, HEADER, MAX_CONTENT, MAX_RECORD, TAG};
+use crate::socks::{self, Reply};
+
+/// Size of the thread's buffer.
+const BUFFER: usize = 256 * 1024;
+/// Records that are read at once.
+const RECORDS: usize = BUFFER / MAX_RECORD;
+/// Buffers that one connection may move before the others get their turn.
+const TURNS: usize = 8;
+
+thread_local! {
+    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
+}
+
+/// Keys of a connection whose payload is encrypted.
+pub struct Shield {
+    /// Towards the tunnel.
+    pub sealer: Sealer,
+    /// From the tunnel.
+    pub opener: Opener,
+}
+
+/// A connection about to be relayed.
+pub struct Relay {
+    /// The plain side: a LAN host, or on the server half the target.
+    pub local: TcpStream,
+    /// The other side.
+    pub tunnel: Rc<TcpStream>,
+    /// Keys of the payload.
+    pub shield: Option<Box<Shield>>,
+    /// Bytes that were read from the tunnel and not looked at.
+    pub received: Vec<u8>,
+    /// Bytes for the tunnel that it did not take yet, sealed already where they have to be.
+    pub unsent: Vec<u8>,
+    /// The tunnel's first record is the reply to our request.
+    pub awaited: Option<Awaited>,
+    /// The local side opened the connection (client half); it decides which direction counts as up.
+    pub opened_locally: bool,
+}
+
+/// A reply that has to come before the payload.
+pub struct Awaited {
+    /// Opens it, when the payload is not encrypted; otherwise the shield does.
+    pub opener: Option<Opener>,
+    /// The local side speaks SOCKS5 and wants the reply as well.
+    pub pass_on: bool,
+}
+
+/// How a relay ended before its time.
+#[derive(Debug)]
+pub enum Broken {
+    /// A socket failed, a record was forged, the peer reset.
+    Failed(io::Error),
+    /// The far end could not connect.
+    Refused(Reply),
+    /// A time limit, or the operator.
+    Ended,
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Broken::Failed(error)
+    }
+}
+
+/// Relays until both directions have ended, and resets both sides if that is not how it ends.
+pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broken> {
+    let Relay { local, tunnel, shield, received, unsent, awaited, opened_locally } = *relay;
+    let (sealer, opener) = match shield {
+        Some(shield) => (Some(shield.sealer), Some(shield.opener)),
+        None => (None, None),
+    };
+    let mut outward = Pump { rest: unsent, at: 0, ended: false, done: false, codec: Codec::Plain };
+    if let Some(sealer) = sealer {
+        outward.codec = Codec::Seal(Box::new(sealer));
+    }
+    let mut inward = Pump { rest: Vec::new(), at: 0, ended: false, done: false, codec: Codec::Plain };
+    let pass_on = awaited.as_ref().is_some_and(|awaited| awaited.pass_on);
+    match (awaited, opener) {
+        (Some(Awaited { opener: Some(reply), .. }), _) => {
+            let incoming =
+                Incoming { opener: reply, unread: !received.is_empty(), partial: received, ended: false };
+            inward.codec = Codec::Reply { incoming: Box::new(incoming), sealed: false, pass_on };
+        }
+        (Some(_), Some(opener)) => {
+            let incoming = Incoming { opener, unread: !received.is_empty(), partial: received, ended: false };
+            inward.codec = Codec::Reply { incoming: Box::new(incoming), sealed: true, pass_on };
+        }
+        (_, Some(opener)) => {
+            inward.codec = Codec::Open(Box::new(Incoming {
+                opener,
+                unread: !received.is_empty(),
+                partial: received,
+                ended: false,
+            }));
+        }
+        (_, None) => inward.rest = received,
+    }
+    if !matches!(inward.codec, Codec::Reply { .. }) {
+        connection.set_phase(Phase::Open);
+    }
+
+    let result = poll_fn(|context| {
+        if connection.poll_ended(context) {
+            return Poll::Ready(Err(Broken::Ended));
+        }
+        if !outward.done {
+            if let Poll::Ready(result) = outward.poll(context, &local, &tunnel, connection, opened_locally) {
+                result?;
+            }
+        }
+        if !inward.done {
+            if let Poll::Ready(result) = inward.poll(context, &tunnel, &local, connection, !opened_locally) {
+                result?;
+            }
+        }
+        match (outward.done, inward.done) {
+            (true, true) => Poll::Ready(Ok(())),
+            (false, false) => Poll::Pending,
+            _ => {
+                if connection.phase() == Phase::Open {
+                    connection.set_phase(Phase::HalfClosed);
+                }
+                Poll::Pending
+            }
+        }
+    })
+    .await;
+    match &result {
+        Ok(()) => {}
+        Err(Broken::Refused(_)) if pass_on => {
+            // The reply says it; it fits the empty buffer of a socket that was sent nothing yet.
+            let _ = local.try_write(&inward.rest);
+        }
+        Err(_) => {
+            net::reset(&local);
+            net::reset(&tunnel);
+        }
+    }
+    result
+}
+
+/// One direction.
+struct Pump {
+    /// What the receiver did not take yet, from `at` on.
+    rest: Vec<u8>,
+    at: usize,
+    /// The sender has ended.
+    ended: bool,
+    /// And the receiver was told.
+    done: bool,
+    codec: Codec,
+}
+
+enum Codec {
+    Plain,
+    Seal(Box<Sealer>),
+    Open(Box<Incoming>),
+    /// The first record is the reply to our request.
+    Reply {
+        incoming: Box<Incoming>,
+        /// Whether records follow it.
+        sealed: bool,
+        pass_on: bool,
+    },
+}
+
+impl Codec {
+    fn has_unread(&self) -> bool {
+        match self {
+            Codec::Open(incoming) | Codec::Reply { incoming, .. } => incoming.unread,
+            Codec::Plain | Codec::Seal(_) => false,
+        }
+    }
+}
+
+struct Incoming {
+    opener: Opener,
+    /// The beginning of a record.
+    partial: Vec<u8>,
+    /// It was not looked at yet, and may hold whole records.
+    unread: bool,
+    /// The record that ends the stream was read.
+    ended: bool,
+}
+
+/// What one read brought.
+enum Step {
+    /// This range of the buffer is for the receiver.
+    Bytes(std::ops::Range<usize>),
+    /// The sender has nothing at the moment.
+    Blocked,
+    /// The sender has ended.
+    End,
+}
+
+impl Pump {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &TcpStream,
+        to: &TcpStream,
+        connection: &Connection,
+        upward: bool,
+    ) -> Poll<Result<(), Broken>> {
+        for _ in 0..TURNS {
+            ready!(self.poll_flush(context, to))?;
+            if self.ended {
+                SockRef::from(to).shutdown(Shutdown::Write)?;
+                self.done = true;
+                return Poll::Ready(Ok(()));
+            }
+            if !self.codec.has_unread() {
+                ready!(from.poll_read_ready(context))?;
+            }
+            SHARED.with_borrow_mut(|buffer| self.step(from, to, connection, upward, buffer))?;
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<()>> {
+        while self.at < self.rest.len() {
+            ready!(to.poll_write_ready(context))?;
+            match to.try_write(&self.rest[self.at..]) {
+                Ok(written) => self.at += written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        self.rest = Vec::new();
+        self.at = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads once and writes what came; what is not taken is kept.
+    fn step(
+        &mut self,
+        from: &TcpStream,
+        to: &TcpStream,
+        connection: &Connection,
+        upward: bool,
+        buffer: &mut [u8],
+    ) -> Result<(), Broken> {
+        let step = match &mut self.codec {
+            Codec::Plain => read_plain(from, buffer)?,
+            Codec::Seal(sealer) => read_sealing(from, buffer, sealer, &mut self.rest)?,
+            Codec::Open(incoming) => read_opening(from, buffer, incoming)?,
+            Codec::Reply { .. } => return self.read_reply(from, buffer, connection),
+        };
+        let range = match step {
+            Step::Blocked => return Ok(()),
+            Step::End => {
+                self.ended = true;
+                return Ok(());
+            }
+            Step::Bytes(range) => range,
+        };
+        connection.count(upward, range.len());
+        if let Codec::Open(incoming) = &self.codec {
+            self.ended = incoming.ended;
+        }
+        let bytes = &buffer[range];
+        let written = match to.try_write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error.into()),
+        };
+        self.rest.extend(&bytes[written..]);
+        Ok(())
+    }
+
+    /// Reads the reply, and turns to the payload behind it.
+    fn read_reply(
+        &mut self,
+        from: &TcpStream,
+        buffer: &mut [u8],
+        connection: &Connection,
+    ) -> Result<(), Broken> {
+        let Codec::Reply { incoming, sealed, pass_on } = &mut self.codec else { return Ok(()) };
+        let (sealed, pass_on) = (*sealed, *pass_on);
+        let Some(filled) = incoming.read(from, buffer)? else { return Ok(()) };
+        let Opened::Record { used, content } =
+            incoming.opener.open(&mut buffer[..filled], 0).map_err(io::Error::from)?
+        else {
+            incoming.keep(&buffer[..filled])?;
+            return Ok(());
+        };
+        let (reply, _bound, _) = socks::read_reply(&buffer[..content])
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the reply is not SOCKS5"))?;
+        if pass_on {
+            self.rest.extend(&buffer[..content]);
+        }
+        if reply != Reply::Succeeded {
+            return Err(Broken::Refused(reply));
+        }
+        connection.set_phase(Phase::Open);
+        let behind = buffer[used..filled].to_vec();
+        let Codec::Reply { incoming, .. } = std::mem::replace(&mut self.codec, Codec::Plain) else {
+            return Ok(());
+        };
+        if !sealed {
+            connection.count(false, behind.len());
+            self.rest.extend(behind);
+            return Ok(());
+        }
+        let mut incoming = incoming;
+        let content = incoming.open_all(behind)?;
+        connection.count(false, content.len());
+        self.rest.extend(content);
+        self.ended = incoming.ended;
+        self.codec = Codec::Open(incoming);
+        Ok(())
+    }
+}
+
+fn read_plain(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Step> {
+    match from.try_read(buffer) {
+        Ok(0) => Ok(Step::End),
+        Ok(length) => Ok(Step::Bytes(0..length)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Blocked),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads with room for headers and tags and seals in place.
+fn read_sealing(
+    from: &TcpStream,
+    buffer: &mut [u8],
+    sealer: &mut Sealer,
+    end: &mut Vec<u8>,
+) -> io::Result<Step> {
+    let mut places: Vec<IoSliceMut<'_>> = Vec::with_capacity(RECORDS);
+    for record in buffer.chunks_exact_mut(MAX_RECORD) {
+        places.push(IoSliceMut::new(&mut record[HEADER..HEADER + MAX_CONTENT]));
+    }
+    let mut length = match from.try_read_vectored(&mut places) {
+        Ok(0) => {
+            sealer.append(&[], end);
+            return Ok(Step::End);
+        }
+        Ok(length) => length,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Blocked),
+        Err(error) => return Err(error),
+    };
+    let mut end = 0;
+    for record in buffer.chunks_exact_mut(MAX_RECORD) {
+        let content = length.min(MAX_CONTENT);
+        sealer.seal(&mut record[..HEADER + content + TAG]);
+        end += HEADER + content + TAG;
+        length -= content;
+        if length == 0 {
+            break;
+        }
+    }
+    Ok(Step::Bytes(0..end))
+}
+
+fn read_opening(from: &TcpStream, buffer: &mut [u8], incoming: &mut Incoming) -> io::Result<Step> {
+    let Some(filled) = incoming.read(from, buffer)? else { return Ok(Step::Blocked) };
+    let (content, used) = incoming.open_in_place(&mut buffer[..filled])?;
+    incoming.keep(&buffer[used..filled])?;
+    match content {
+        0 if incoming.ended => Ok(Step::End),
+        0 => Ok(Step::Blocked),
+        _ => Ok(Step::Bytes(0..content)),
+    }
+}
+
+impl Incoming {
+    /// Fills the buffer with what was kept and what the socket has; `None` if that is nothing new.
+    fn read(&mut self, from: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        let kept = self.partial.len();
+        if self.unread {
+            self.unread = false;
+            buffer[..kept].copy_from_slice(&self.partial);
+            self.partial = Vec::new();
+            return Ok(Some(kept));
+        }
+        match from.try_read(&mut buffer[kept..]) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the tunnel was cut")),
+            Ok(length) => {
+                buffer[..kept].copy_from_slice(&self.partial);
+                self.partial = Vec::new();
+                Ok(Some(kept + length))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.len() >= MAX_RECORD {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a record is too long"));
+        }
+        self.partial = bytes.to_vec();
+        Ok(())
+    }
+
+    /// Opens every whole record: bytes of content (moved to the front), bytes used.
+    fn open_in_place(&mut self, bytes: &mut [u8]) -> io::Result<(usize, usize)> {
+        let (mut content, mut used) = (0, 0);
+        loop {
+            match self.opener.open(&mut bytes[content..], used - content)? {
+                Opened::Incomplete => return Ok((content, used)),
+                Opened::Record { used: more, content: 0 } => {
+                    self.ended = true;
+                    return Ok((content, used + more));
+                }
+                Opened::Record { used: more, content: length } => {
+                    used += more;
+                    content += length;
+                }
+            }
+        }
+    }
+
+    fn open_all(&mut self, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let (content, used) = self.open_in_place(&mut bytes)?;
+        self.keep(&bytes[used..])?;
+        bytes.truncate(content);
+        Ok(bytes)
+    }
+}

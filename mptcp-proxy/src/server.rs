@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The server half: authenticated connections in, plain TCP out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::time::timeout;
+
+use crate::acl;
+use crate::config;
+use crate::connections::{Connections, Limits, Way};
+use crate::net::{self, Outgoing};
+use crate::record::{Cipher, Opened, MAX_RECORD};
+use crate::relay::{self, Broken, Relay, Shield};
+use crate::session::{self, ServerSession, Welcome, ASK, ASK_LENGTH, HELLO, HELLO_LENGTH, PROBE_LENGTH};
+use crate::socks::{self, Command, Reply, Target};
+use crate::wire::{self, Request};
+
+/// A connection has to prove the key in this time; who cannot, learns nothing and is left alone until then.
+const PROOF_LIMIT: Duration = Duration::from_secs(10);
+/// Unproven connections at a time.
+const MAX_UNPROVEN: usize = 256;
+/// An authenticated connection may wait this long for its request (the client's pool is shorter).
+const READY_LIMIT: Duration = Duration::from_secs(900);
+/// The target has to answer in this time.
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+/// One of several addresses of a name has to answer in this time.
+const ONE_OF_MANY_LIMIT: Duration = Duration::from_secs(4);
+/// Tickets of one user.
+const MAX_SESSIONS: usize = 32;
+/// How long a request's number is remembered.
+const CLAIM_TIME: Duration = Duration::from_secs(60);
+/// Remembered numbers.
+const MAX_CLAIMS: usize = 16 * 1024;
+
+/// What happened so far.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Relayed connections.
+    pub served: Cell<u32>,
+    /// Connections that did not prove the key.
+    pub unproven: Cell<u32>,
+    /// Requests for targets that are not allowed.
+    pub denied: Cell<u32>,
+    /// Requests beyond a limit.
+    pub limited: Cell<u32>,
+    /// Connections that arrived as plain TCP.
+    pub without_mptcp: Cell<u32>,
+}
+
+/// One server half.
+pub struct Server {
+    config: RefCell<Rc<config::Server>>,
+    connections: Rc<Connections>,
+    sessions: RefCell<HashMap<[u8; 8], Known>>,
+    claims: RefCell<Claims>,
+    own_addresses: RefCell<Vec<IpAddr>>,
+    unproven: Cell<usize>,
+    /// What happened so far.
+    pub counters: Counters,
+}
+
+struct Known {
+    user: Rc<str>,
+    session: ServerSession,
+    used: Instant,
+}
+
+impl Server {
+    /// A server half; it serves nothing before [`Server::run`].
+    pub fn new(config: Rc<config::Server>, connections: Rc<Connections>) -> Rc<Self> {
+        Rc::new(Server {
+            config: RefCell::new(config),
+            connections,
+            sessions: RefCell::default(),
+            claims: RefCell::default(),
+            own_addresses: RefCell::default(),
+            unproven: Cell::new(0),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Rc<config::Server> {
+        self.config.borrow().clone()
+    }
+
+    /// Takes over a new configuration of the same section: connections live on, tickets of users that are gone or
+    /// have a new key do not.
+    pub fn reconfigure(&self, new: &Rc<config::Server>) {
+        let old = self.config.replace(new.clone());
+        self.sessions.borrow_mut().retain(|_, known| {
+            let key = |config: &config::Server| {
+                config.users.iter().find(|user| user.name == known.user).map(|user| user.key.clone())
+            };
+            key(new).is_some() && key(new) == key(&old)
+        });
+    }
+
+    /// The server's own addresses, which are no targets unless listed.
+    pub fn set_own_addresses(&self, addresses: Vec<IpAddr>) {
+        self.own_addresses.replace(addresses);
+    }
+
+    /// The timeouts of its connections.
+    pub fn limits(&self) -> Limits {
+        let config = self.config.borrow();
+        Limits { idle: config.idle_timeout, half_open: config.half_open_timeout, connect: CONNECT_LIMIT * 2 }
+    }
+
+    /// Accepts for ever.
+    pub async fn run(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if self.unproven.get() >= MAX_UNPROVEN {
+                        continue;
+                    }
+                    let server = self.clone();
+                    tokio::task::spawn_local(async move { server.serve(stream, peer).await });
+                }
+                Err(error) => {
+                    // Out of descriptors or memory: what is open goes on, what is new waits.
+                    log::warn!("accepting a tunnel connection: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Answers probes for ever.
+    pub async fn run_probes(self: Rc<Self>, socket: UdpSocket) {
+        let mut datagram = [0; PROBE_LENGTH + 1];
+        loop {
+            let Ok((length, peer)) = socket.recv_from(&mut datagram).await else {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                continue;
+            };
+            let answer = {
+                let sessions = self.sessions.borrow();
+                let known = datagram[..length].first_chunk().and_then(|name| sessions.get(name));
+                known.and_then(|known| known.session.answer_probe(&datagram[..length]))
+            };
+            if let Some(answer) = answer {
+                // A full queue is a lost probe, as on any path.
+                let _ = socket.try_send_to(&answer, peer);
+            }
+        }
+    }
+
+    async fn serve(self: Rc<Self>, mut stream: TcpStream, peer: SocketAddr) {
+        net::prepare(&stream);
+        self.unproven.set(self.unproven.get() + 1);
+        let proven = timeout(PROOF_LIMIT, self.prove(&mut stream)).await;
+        self.unproven.set(self.unproven.get() - 1);
+        match proven {
+            Ok(Ok((user, welcome))) => {
+                if !net::is_mptcp(&stream) {
+                    increment(&self.counters.without_mptcp);
+                }
+                let ready = timeout(READY_LIMIT, Box::pin(self.read_request(stream, welcome))).await;
+                if let Ok(Ok(Some(ready))) = ready {
+                    self.relay(ready, user).await;
+                }
+            }
+            Ok(Err(_)) => {}
+            Err(_) => {
+                increment(&self.counters.unproven);
+                log::debug!("{peer} did not prove a key");
+            }
+        }
+    }
+
+    /// Waits for the proof; never returns while there is none, so that the peer cannot tell why.
+    async fn prove(&self, stream: &mut TcpStream) -> io::Result<(config::User, Welcome)> {
+        loop {
+            match stream.read_u8().await? {
+                ASK => {
+                    let mut question = [ASK; ASK_LENGTH];
+                    stream.read_exact(&mut question[1..]).await?;
+                    let Some(ticket) = self.answer(&question) else { return ignore(stream).await };
+                    stream.write_all(&ticket).await?;
+                }
+                HELLO => {
+                    let mut hello = [HELLO; HELLO_LENGTH];
+                    stream.read_exact(&mut hello[1..]).await?;
+                    let Some((user, welcome)) = self.welcome(&hello) else { return ignore(stream).await };
+                    stream.write_all(&welcome.answer).await?;
+                    return Ok((user, welcome));
+                }
+                _ => return ignore(stream).await,
+            }
+        }
+    }
+
+    fn answer(&self, question: &[u8; ASK_LENGTH]) -> Option<[u8; session::TICKET_LENGTH]> {
+        let config = self.config.borrow();
+        let (user, session, ticket) = session::answer(question, config.users.iter().map(|user| &user.key))?;
+        let user = config.users[user].name.clone();
+        let mut sessions = self.sessions.borrow_mut();
+        while sessions.values().filter(|known| known.user == user).count() >= MAX_SESSIONS {
+            let oldest =
+                sessions.iter().filter(|(_, known)| known.user == user).min_by_key(|(_, known)| known.used);
+            let Some(oldest) = oldest.map(|(name, _)| *name) else { break };
+            sessions.remove(&oldest);
+        }
+        sessions.insert(session.name(), Known { user, session, used: Instant::now() });
+        Some(ticket)
+    }
+
+    fn welcome(&self, hello: &[u8; HELLO_LENGTH]) -> Option<(config::User, Welcome)> {
+        let mut sessions = self.sessions.borrow_mut();
+        let known = sessions.get_mut(hello[1..].first_chunk()?)?;
+        let welcome = known.session.welcome(hello)?;
+        known.used = Instant::now();
+        let config = self.config.borrow();
+        let user = config.users.iter().find(|user| user.name == known.user)?;
+        Some((user.clone(), welcome))
+    }
+
+    /// Waits for the request and answers whether it is served on this connection.
+    async fn read_request(&self, mut stream: TcpStream, mut welcome: Welcome) -> io::Result<Option<Ready>> {
+        let mut received = Vec::new();
+        let (content, used) = loop {
+            if let Opened::Record { used, content } = welcome.opener.open(&mut received, 0)? {
+                break (content, used);
+            }
+            if received.len() >= MAX_RECORD {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            if received.capacity() == 0 {
+                // Pooled connections are many and wait long: no buffer before there is something to read.
+                stream.readable().await?;
+                received.reserve(1024);
+            }
+            if stream.read_buf(&mut received).await? == 0 {
+                return Ok(None);
+            }
+        };
+        let Ok(request) = Request::read(&received[..content]) else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        received.drain(..used);
+        let fresh = self.claims.borrow_mut().claim(request.number, Instant::now());
+        let mut answer = Vec::new();
+        welcome.sealer.append(&[if fresh { wire::ACCEPTED } else { wire::SUPERSEDED }], &mut answer);
+        stream.write_all(&answer).await?;
+        Ok(fresh.then_some(Ready { stream, welcome, request, received }))
+    }
+
+    async fn relay(&self, ready: Ready, user: config::User) {
+        let Ready { stream, mut welcome, request, received } = ready;
+        let guard =
+            self.connections.register(request.source, request.target.clone(), Way::Served(user.name.clone()));
+        let tunnel = Rc::new(stream);
+        guard.tunnel.replace(Some(tunnel.clone()));
+        let connected = match self.check_limits(&user) {
+            Ok(()) => Box::pin(self.connect(&request)).await,
+            Err(reply) => Err(reply),
+        };
+        let (reply, bound) = match &connected {
+            Ok(stream) => (Reply::Succeeded, stream.local_addr().unwrap_or(net::any(false, 0))),
+            Err(reply) => (*reply, net::any(false, 0)),
+        };
+        let mut content = Vec::with_capacity(socks::MAX_MESSAGE);
+        socks::write_reply(reply, bound, &mut content);
+        let mut unsent = Vec::new();
+        welcome.sealer.append(&content, &mut unsent);
+        let Ok(local) = connected else {
+            let _ = timeout(PROOF_LIMIT, write_all(&tunnel, &unsent)).await;
+            return;
+        };
+        increment(&self.counters.served);
+        let shield = match welcome.cipher {
+            Cipher::None => None,
+            Cipher::ChaCha20Poly1305 | Cipher::Aes256Gcm => {
+                Some(Box::new(Shield { sealer: welcome.sealer, opener: welcome.opener }))
+            }
+        };
+        let relay = Relay { local, tunnel, shield, received, unsent, awaited: None, opened_locally: false };
+        if let Err(Broken::Failed(error)) = relay::run(Box::new(relay), &guard).await {
+            log::debug!("{} for {}: {error}", guard.target, user.name);
+        }
+    }
+
+    fn check_limits(&self, user: &config::User) -> Result<(), Reply> {
+        // The connection that asks is in the list already.
+        let over_all = self.connections.len() > self.config.borrow().max_connections;
+        if !over_all && self.connections.of_user(&user.name) <= user.max_connections {
+            return Ok(());
+        }
+        increment(&self.counters.limited);
+        log::warn!("{}: too many connections (max_connections)", user.name);
+        Err(Reply::GeneralFailure)
+    }
+
+    async fn connect(&self, request: &Request) -> Result<TcpStream, Reply> {
+        if request.command != Command::Connect {
+            return Err(Reply::CommandNotSupported);
+        }
+        let addresses = self.resolve(&request.target).await?;
+        let limit = if addresses.len() > 1 { ONE_OF_MANY_LIMIT } else { CONNECT_LIMIT };
+        let mut failure = Reply::HostUnreachable;
+        for address in addresses {
+            match Outgoing::default().connect(address, limit).await {
+                Ok(mut stream) => {
+                    if self.config.borrow().proxy_protocol {
+                        let header = wire::proxy_header(request.source, address);
+                        stream.write_all(&header).await.map_err(|error| Reply::from_error(&error))?;
+                    }
+                    return Ok(stream);
+                }
+                Err(error) => failure = Reply::from_error(&error),
+            }
+        }
+        Err(failure)
+    }
+
+    /// The addresses of the target that may be reached.
+    async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, Reply> {
+        let found = match target {
+            Target::Address(address) => vec![*address],
+            Target::Name(name, port) => {
+                let looked_up = timeout(CONNECT_LIMIT, tokio::net::lookup_host((&**name, *port))).await;
+                let Ok(Ok(found)) = looked_up else { return Err(Reply::HostUnreachable) };
+                found.map(net::canonical).take(8).collect()
+            }
+        };
+        let config = self.config.borrow();
+        let own = self.own_addresses.borrow();
+        let (mut allowed, mut denied) = (Vec::new(), None);
+        for address in found {
+            match acl::check(address.ip(), &config.allow, &config.deny, &own) {
+                Ok(()) => allowed.push(address),
+                Err(reason) => denied = Some((address, reason)),
+            }
+        }
+        match (allowed.is_empty(), denied) {
+            (false, _) => Ok(allowed),
+            (true, Some((address, reason))) => {
+                increment(&self.counters.denied);
+                log::warn!("server {}: {target} ({address}) refused: {reason}", config.name);
+                Err(Reply::NotAllowed)
+            }
+            (true, None) => Err(Reply::HostUnreachable),
+        }
+    }
+}
+
+/// A connection with its request, to be served.
+struct Ready {
+    stream: TcpStream,
+    welcome: Welcome,
+    request: Request,
+    received: Vec<u8>,
+}
+
+/// Which requests were claimed.
+#[derive(Default)]
+struct Claims {
+    known: HashMap<[u8; wire::NUMBER], ()>,
+    order: VecDeque<(Instant, [u8; wire::NUMBER])>,
+}
+
+impl Claims {
+    /// Whether this is the first with this number.
+    fn claim(&mut self, number: [u8; wire::NUMBER], now: Instant) -> bool {
+        while self.order.front().is_some_and(|(at, _)| {
+            self.order.len() >= MAX_CLAIMS || now.saturating_duration_since(*at) > CLAIM_TIME
+        }) {
+            if let Some((_, old)) = self.order.pop_front() {
+                self.known.remove(&old);
+            }
+        }
+        if self.known.insert(number, ()).is_some() {
+            return false;
+        }
+        self.order.push_back((now, number));
+        true
+    }
+}
+
+/// Reads and forgets until the peer gives up or the time is over.
+async fn ignore<T>(stream: &mut TcpStream) -> io::Result<T> {
+    let mut nowhere = [0; 256];
+    while stream.read(&mut nowhere).await? > 0 {}
+    Err(io::ErrorKind::PermissionDenied.into())
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn increment(counter: &Cell<u32>) {
+    counter.set(counter.get().wrapping_add(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_claimed_once_and_forgotten_later() {
+        let mut claims = Claims::default();
+        let now = Instant::now();
+        assert!(claims.claim([1; 16], now));
+        assert!(!claims.claim([1; 16], now + CLAIM_TIME / 2));
+        assert!(claims.claim([2; 16], now + CLAIM_TIME));
+        assert!(claims.claim([1; 16], now + CLAIM_TIME * 2), "forgotten");
+        for number in 0..2 * MAX_CLAIMS {
+            let mut bytes = [9; 16];
+            bytes[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            claims.claim(bytes, now + CLAIM_TIME * 2);
+        }
+        assert!(claims.known.len() <= MAX_CLAIMS && claims.known.len() == claims.order.len());
+    }
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What can be asked of the daemon and done with it from outside.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use openwrt::reload::Outcome;
+use openwrt::service::{page, Arg, Service, LIMIT, OFFSET};
+use serde_json::{json, Value};
+
+use crate::connections::{Connection, Phase, Way};
+use crate::daemon::Daemon;
+use crate::sys;
+use crate::upstream::State;
+
+const CONNECTIONS_ARGS: &[Arg] = &[OFFSET, LIMIT];
+
+/// The object `mptcp-proxy`.
+pub fn service(daemon: &Rc<Daemon>) -> Service {
+    let asked = daemon.clone();
+    let service = Service::new("mptcp-proxy", "mptcp-proxy").method(
+        "status",
+        "configuration, servers, paths and counters",
+        &[],
+        move |_| {
+            let status = status(&asked);
+            async move { Ok(status) }
+        },
+    );
+    let asked = daemon.clone();
+    let service = service.method("reload", "reads the configuration again", &[], move |_| {
+        let daemon = asked.clone();
+        async move {
+            let outcome = daemon.reload().await;
+            Ok(json!({ "applied": outcome == Outcome::Applied }))
+        }
+    });
+    let asked = daemon.clone();
+    let service = service.method("connections", "open connections", CONNECTIONS_ARGS, move |params| {
+        let listed = page(asked.connections.list(), &params);
+        let answer = listed.map(|page| {
+            let items: Vec<Value> = page.items.iter().map(|connection| describe(connection)).collect();
+            json!({ "connections": items, "total": page.total })
+        });
+        async move { answer }
+    });
+    let asked = daemon.clone();
+    service.method("drain", "takes no new connections; open ones go on", &[], move |_| {
+        asked.drain();
+        let left = asked.connections.len();
+        async move { Ok(json!({ "connections": left })) }
+    })
+}
+
+/// The answer of `status`.
+pub fn status(daemon: &Daemon) -> Value {
+    let mut servers = Vec::new();
+    let (mut tunnelled, mut direct, mut blocked, mut refused) = (0u32, 0u32, 0u32, 0u32);
+    let (mut raced, mut pooled, mut without_mptcp) = (0u32, 0u32, 0u32);
+    for client in daemon.clients() {
+        tunnelled = tunnelled.wrapping_add(client.counters.tunnelled.get());
+        direct = direct.wrapping_add(client.counters.direct.get());
+        blocked = blocked.wrapping_add(client.counters.blocked.get());
+        refused = refused.wrapping_add(client.counters.refused.get());
+        for upstream in client.upstreams() {
+            raced = raced.wrapping_add(upstream.counters.raced.get());
+            pooled = pooled.wrapping_add(upstream.counters.pooled.get());
+            without_mptcp = without_mptcp.wrapping_add(upstream.counters.without_mptcp.get());
+            servers.push(json!({
+                "name": &*upstream.config.name,
+                "address": upstream.config.address.to_string(),
+                "state": match upstream.state() {
+                    State::Unknown => "unknown",
+                    State::Up => "up",
+                    State::Down => "down",
+                },
+                "since": seconds(upstream.since().elapsed()),
+                "rtt": upstream.rtt().map(seconds),
+                "pool": upstream.pooled(),
+            }));
+        }
+    }
+    let (mut served, mut unproven, mut denied, mut limited, mut plain) = (0u32, 0u32, 0u32, 0u32, 0u32);
+    for server in daemon.servers() {
+        served = served.wrapping_add(server.counters.served.get());
+        unproven = unproven.wrapping_add(server.counters.unproven.get());
+        denied = denied.wrapping_add(server.counters.denied.get());
+        limited = limited.wrapping_add(server.counters.limited.get());
+        plain = plain.wrapping_add(server.counters.without_mptcp.get());
+    }
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": daemon.started.elapsed().as_secs(),
+        "configuration": &*daemon.configuration.borrow(),
+        "draining": daemon.draining.get(),
+        "servers": servers,
+        "paths": [],
+        "counters": {
+            "connections": daemon.connections.len(),
+            "tunnelled": tunnelled,
+            "direct": direct,
+            "blocked": blocked,
+            "refused": refused,
+            "raced": raced,
+            "pooled": pooled,
+            "without_mptcp": without_mptcp,
+            "timed_out": daemon.connections.timed_out(),
+            "served": served,
+            "served_without_mptcp": plain,
+            "unproven": unproven,
+            "denied": denied,
+            "limited": limited,
+        },
+    })
+}
+
+fn describe(connection: &Connection) -> Value {
+    let subflows: Vec<Value> = connection
+        .tunnel
+        .borrow()
+        .as_ref()
+        .and_then(|tunnel| sys::subflows(tunnel.as_ref()).ok())
+        .unwrap_or_default()
+        .iter()
+        .map(|subflow| {
+            json!({
+                "local": subflow.local.ip().to_string(),
+                "remote": subflow.remote.ip().to_string(),
+                "rtt": f64::from(subflow.rtt_us) / 1e6,
+                "tx_bytes": subflow.sent,
+                "rx_bytes": subflow.received,
+                "retransmits": subflow.retransmits,
+            })
+        })
+        .collect();
+    json!({
+        "id": connection.id,
+        "source": connection.source.to_string(),
+        "target": connection.target.to_string(),
+        "way": match &connection.way {
+            Way::Tunnel(_) => "tunnel",
+            Way::Direct => "direct",
+            Way::Served(_) => "served",
+        },
+        "server": match &connection.way {
+            Way::Tunnel(name) => Some(&**name),
+            Way::Direct | Way::Served(_) => None,
+        },
+        "user": match &connection.way {
+            Way::Served(name) => Some(&**name),
+            Way::Direct | Way::Tunnel(_) => None,
+        },
+        "state": match connection.phase() {
+            Phase::Connecting => "connecting",
+            Phase::Open => "open",
+            Phase::HalfClosed => "half_closed",
+        },
+        "age": seconds(connection.since.elapsed()),
+        "tx_bytes": connection.up.get(),
+        "rx_bytes": connection.down.get(),
+        "subflows": subflows,
+    })
+}
+
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e6
+}

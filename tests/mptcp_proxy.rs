@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Two routers with the proxy between two hosts without MPTCP.
+
+#[path = "mptcp_proxy/bed.rs"]
+mod bed;
+#[path = "mptcp_proxy/ends.rs"]
+mod ends;
+#[path = "mptcp_proxy/guard.rs"]
+mod guard;
+#[path = "mptcp_proxy/transfer.rs"]
+mod transfer;

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Connections end through the proxy as they end without it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::bed::*;
+
+const ENCRYPTIONS: [&str; 2] = ["\toption encryption 'none'", "\toption encryption 'aead'"];
+
+/// Closes with a reset.
+fn reset(stream: TcpStream) {
+    rustix::net::sockopt::set_socket_linger(stream.as_fd(), Some(Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn an_answer_after_a_half_close_arrives() {
+    for encryption in ENCRYPTIONS {
+        let bed = Bed::new();
+        let _server = bed.start_server("");
+        let _client = bed.start_client("", encryption);
+        let service = bed.serve(|mut stream| {
+            let mut request = Vec::new();
+            stream.read_to_end(&mut request).unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            stream.write_all(&request).unwrap();
+        });
+        let stream = bed.connect(service.address);
+        assert_eq!(exchange(&stream, b"question".to_vec()).unwrap(), b"question", "{encryption}");
+    }
+}
+
+#[test]
+fn a_reset_of_the_server_reaches_the_client() {
+    for encryption in ENCRYPTIONS {
+        let bed = Bed::new();
+        let _server = bed.start_server("");
+        let _client = bed.start_client("", encryption);
+        let service = bed.serve(|mut stream| {
+            stream.read_exact(&mut [0; 3]).unwrap();
+            stream.write_all(b"half of the fi").unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            reset(stream);
+        });
+        let mut stream = bed.connect(service.address);
+        stream.write_all(b"get").unwrap();
+        let error = stream.read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            ErrorKind::ConnectionReset,
+            "{encryption}: a cut download must not look complete"
+        );
+    }
+}
+
+#[test]
+fn a_reset_of_the_client_reaches_the_server() {
+    for encryption in ENCRYPTIONS {
+        let bed = Bed::new();
+        let _server = bed.start_server("");
+        let _client = bed.start_client("", encryption);
+        let (tell, told) = std::sync::mpsc::channel();
+        let service = bed.serve(move |mut stream| {
+            tell.send(stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())).unwrap();
+        });
+        let mut stream = bed.connect(service.address);
+        stream.write_all(b"half of the uplo").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        reset(stream);
+        let ended = told.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(
+            ended,
+            Err(ErrorKind::ConnectionReset),
+            "{encryption}: a cut upload must not look complete"
+        );
+    }
+}
+
+#[test]
+fn a_refused_port_is_a_reset() {
+    let bed = Bed::new();
+    let _server = bed.start_server("");
+    let _client = bed.start_client("", "");
+    let begun = Instant::now();
+    let mut stream = bed.connect(format!("{HOST2}:9").parse().unwrap());
+    let error = stream.read_exact(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn an_unreachable_host_is_a_reset() {
+    let bed = Bed::new();
+    let _server = bed.start_server("");
+    let _client = bed.start_client("", "");
+    // Nobody has this address in host2's network: r2 asks in vain.
+    let mut stream = bed.connect("198.51.100.77:80".parse().unwrap());
+    let error = stream.read_exact(&mut [0; 1]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}
+
+#[test]
+fn half_closed_connections_are_gone_after_the_timeout() {
+    let bed = Bed::new();
+    let server = bed.start_server("\toption half_open_timeout '2'");
+    let client = bed.start_client("\toption half_open_timeout '2'", "");
+    // A service that never ends its side.
+    let service = bed.serve(|stream| {
+        std::thread::sleep(PATIENCE);
+        drop(stream);
+    });
+    let streams: Vec<_> = (0..300)
+        .map(|_| {
+            let stream = bed.connect(service.address);
+            stream.shutdown(Shutdown::Write).unwrap();
+            stream
+        })
+        .collect();
+    let fds = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let mut timed_out = 0;
+    for daemon in [&client, &server] {
+        let status =
+            daemon.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+        timed_out += status["counters"]["timed_out"].as_u64().unwrap();
+        daemon.wait_for("descriptors to be closed", || (fds(daemon.pid()) < 60).then_some(()));
+    }
+    // Whoever is first resets the other.
+    assert!(timed_out >= 300, "{timed_out}");
+    drop(streams);
+}
+
+#[test]
+fn back_pressure_holds_memory_down() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let client = bed.start_client("", "");
+    // A service that does not read.
+    let service = bed.serve(|stream| {
+        std::thread::sleep(PATIENCE);
+        drop(stream);
+    });
+    let mut streams = Vec::new();
+    let chunk = noise(1 << 20, 3);
+    for _ in 0..4 {
+        let mut stream = bed.connect(service.address);
+        stream.set_write_timeout(Some(Duration::from_millis(1500))).unwrap();
+        // Writes until every buffer on the way is full.
+        while stream.write_all(&chunk).is_ok() {}
+        streams.push(stream);
+    }
+    for daemon in [&client, &server] {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert!(kilobytes < 6 * 1024, "{line}");
+    }
+}
+
+#[test]
+fn the_list_is_empty_when_everything_has_ended() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let client = bed.start_client("", "");
+    let service = bed.serve(echo);
+    for index in 0..20 {
+        let stream = bed.connect(service.address);
+        assert_eq!(exchange(&stream, vec![index]).unwrap(), [index]);
+    }
+    for daemon in [&client, &server] {
+        daemon.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+        assert_eq!(daemon.call("connections", &json!({})).unwrap()["total"], 0);
+    }
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Nobody uses the server half who may not, and nobody learns anything from it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::bed::*;
+
+#[test]
+fn a_wrong_key_is_no_way_in() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    bed.env1
+        .write_config("mptcp-proxy", &client_config("\toption fallback 'block'", "").replace(KEY, OTHER_KEY));
+    let client = start(&bed.r1, &bed.env1);
+    let service = bed.serve(echo);
+    let mut stream = bed.connect(service.address);
+    stream.write_all(b"hello").unwrap();
+    assert_eq!(stream.read_exact(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    client.wait_for_status("the server to be down", |status| status["servers"][0]["state"] == "down");
+    assert_eq!(server.call("status", &json!({})).unwrap()["counters"]["served"], 0);
+}
+
+#[test]
+fn a_scan_of_the_server_learns_nothing() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let probes: [&[u8]; 6] = [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"\x05\x01\x00",
+        b"\x01AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        b"\x02AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ];
+    for probe in probes {
+        let mut stream = connect(&bed.r1, format!("{R2}:1088").parse().unwrap());
+        stream.write_all(probe).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        let answer = stream.read_exact(&mut [0; 1]).map_err(|error| error.kind());
+        assert_eq!(answer, Err(ErrorKind::WouldBlock), "neither an answer nor an end: {probe:?}");
+    }
+    // The datagram port is as silent.
+    let answer = bed.r1.enter(|| {
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+        socket.send_to(&[0; 32], format!("{R2}:1088")).unwrap();
+        socket.recv_from(&mut [0; 64]).map_err(|error| error.kind())
+    });
+    assert_eq!(answer.unwrap_err(), ErrorKind::WouldBlock);
+    // It still serves those who may.
+    let _client = bed.start_client("", "");
+    let service = bed.serve(echo);
+    assert_eq!(exchange(&bed.connect(service.address), b"in".to_vec()).unwrap(), b"in");
+    drop(server);
+}
+
+#[test]
+fn a_recorded_hello_opens_nothing() {
+    use mptcp_proxy::record::Cipher;
+    use mptcp_proxy::session::{Key, Question, MAC, TICKET_LENGTH};
+    let bed = Bed::new();
+    let _server = bed.start_server("");
+    let address = format!("{R2}:1088").parse().unwrap();
+    let (question, bytes) = Question::new(&Key::parse(KEY).unwrap());
+    let mut stream = connect(&bed.r1, address);
+    stream.write_all(&bytes).unwrap();
+    let mut ticket = [0; TICKET_LENGTH];
+    stream.read_exact(&mut ticket).unwrap();
+    let mut session = question.finish(&ticket).unwrap();
+    let greeting = session.greet(Cipher::None);
+    stream.write_all(&greeting.hello).unwrap();
+    let mut answer = [0; MAC];
+    stream.read_exact(&mut answer).unwrap();
+    greeting.verify(&answer).unwrap();
+
+    let mut replay = connect(&bed.r1, address);
+    replay.write_all(&greeting.hello).unwrap();
+    replay.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    assert_eq!(replay.read_exact(&mut answer).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn private_targets_are_refused_unless_allowed() {
+    let bed = Bed::new();
+    let server = bed.start_server("\tlist allow_target '10.2.0.2'\n\tlist deny_target '198.51.100.3'");
+    let _client = bed.start_client("", "");
+    let allowed = bed.serve_at(&format!("{HOST2_PRIVATE}:0"), echo);
+    assert_eq!(exchange(&bed.connect(allowed.address), b"in".to_vec()).unwrap(), b"in");
+    for closed in ["10.2.0.1:22", "198.51.100.3:80", "198.51.100.1:1088", "192.168.7.7:80"] {
+        let mut stream = bed.connect(closed.parse().unwrap());
+        assert_eq!(
+            stream.read_exact(&mut [0; 1]).unwrap_err().kind(),
+            ErrorKind::ConnectionReset,
+            "{closed}"
+        );
+    }
+    let status = server.call("status", &json!({})).unwrap();
+    assert_eq!(status["counters"]["denied"], 4, "{status:#}");
+    server.wait_for_log("list it in allow_target");
+}
+
+#[test]
+fn a_user_has_no_more_connections_than_allowed() {
+    let bed = Bed::new();
+    bed.env2.write_config(
+        "mptcp-proxy",
+        &format!(
+            "config server 'vps'\n\nconfig user 'r1'\n\toption key '{KEY}'\n\toption max_connections '3'\n"
+        ),
+    );
+    let server = start(&bed.r2, &bed.env2);
+    let _client = bed.start_client("", "");
+    let service = bed.serve(echo);
+    let open = |expected: bool| {
+        let mut stream = bed.connect(service.address);
+        stream.write_all(b"x").unwrap();
+        assert_eq!(stream.read_exact(&mut [0; 1]).is_ok(), expected);
+        stream
+    };
+    let kept: Vec<_> = (0..3).map(|_| open(true)).collect();
+    open(false);
+    drop(kept);
+    server.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+    open(true);
+}
