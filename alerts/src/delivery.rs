@@ -8,8 +8,9 @@ use crate::journal::Journal;
 use crate::outbox::{Cure, Failure, Losses, Message, Next, Now, Outbox, SinkKind};
 use crate::render::Context;
 use crate::{Alert, Severity};
+use openwrt::timezone::Zone;
 use serde_json::{json, Value};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ use tokio::time::Instant;
 
 /// The journal is synced to its medium at most this often.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The operator may move the router to another time zone.
+const ZONE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Who speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +62,8 @@ pub(crate) struct Shared {
     journal: RefCell<Journal>,
     inbox: Arc<Inbox>,
     origin: Instant,
+    /// And when it was read.
+    zone: Cell<(Zone, Instant)>,
     wake: [Notify; 4],
     /// Counts reconfigurations.
     generation: watch::Sender<u32>,
@@ -68,7 +74,7 @@ pub(crate) struct Shared {
     #[cfg(feature = "mqtt")]
     connections: RefCell<crate::sink::mqtt::Connections>,
     #[cfg(feature = "mqtt")]
-    wants_telemetry: std::cell::Cell<bool>,
+    wants_telemetry: Cell<bool>,
 }
 
 /// What status says about a sink beside its queue.
@@ -88,7 +94,7 @@ pub fn start(config: Config, identity: Identity, run_dir: &Path) -> (AlertHandle
     let path = config.outbox_path.as_deref().unwrap_or(&default_outbox);
     let origin = Instant::now();
     let (mut journal, content) = Journal::open(path, config.outbox_size as u64);
-    let (outbox, whole) = Outbox::restore(config.policy(), &content, now(origin));
+    let (outbox, whole) = Outbox::restore(config.policy(), &content, now(origin, Zone::system()));
     journal.keep(whole);
     let waiting: usize = SinkKind::ALL.iter().map(|&sink| outbox.queued(sink)).sum();
     if waiting > 0 {
@@ -98,13 +104,14 @@ pub fn start(config: Config, identity: Identity, run_dir: &Path) -> (AlertHandle
         #[cfg(feature = "mqtt")]
         connections: RefCell::new(crate::sink::mqtt::Connections::new(&identity)),
         #[cfg(feature = "mqtt")]
-        wants_telemetry: std::cell::Cell::new(false),
+        wants_telemetry: Cell::new(false),
         identity,
         config: RefCell::new(Rc::new(config)),
         outbox: RefCell::new(outbox),
         journal: RefCell::new(journal),
         inbox,
         origin,
+        zone: Cell::new((Zone::system(), origin)),
         wake: std::array::from_fn(|_| Notify::new()),
         generation: watch::Sender::new(0),
         reports: RefCell::default(),
@@ -231,7 +238,13 @@ impl Shared {
     }
 
     fn now(&self) -> Now {
-        now(self.origin)
+        let at = Instant::now();
+        let (mut zone, read_at) = self.zone.get();
+        if at - read_at >= ZONE_INTERVAL {
+            zone = Zone::system();
+            self.zone.set((zone, at));
+        }
+        now(self.origin, zone)
     }
 
     fn wake_all(&self) {
@@ -499,13 +512,13 @@ fn rfc3339(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
-fn now(origin: Instant) -> Now {
+fn now(origin: Instant, zone: Zone) -> Now {
     let wall = OffsetDateTime::now_utc();
     #[allow(clippy::cast_possible_truncation)] // milliseconds fit until the year 292 million
     let wall_ms = (wall.unix_timestamp_nanos() / 1_000_000) as i64;
     Now {
         mono_ms: i64::try_from(origin.elapsed().as_millis()).unwrap_or(i64::MAX),
         wall_ms,
-        utc_offset_s: crate::local_time::utc_offset_s(wall_ms / 1000),
+        utc_offset_s: zone.offset_s(wall_ms / 1000),
     }
 }

@@ -21,7 +21,6 @@ mod delivery;
 mod explain;
 mod inbox;
 mod journal;
-mod local_time;
 mod outbox;
 mod quiet;
 mod render;

@@ -7,5 +7,6 @@ pub mod metrics;
 pub mod netlink;
 pub mod reload;
 pub mod service;
+pub mod timezone;
 pub mod ubus;
 pub mod uci;
