@@ -149,8 +149,13 @@ fn outline(value: &Value, depth: usize, text: &mut String) {
         }
         Value::Array(items) => {
             for item in items {
-                text.push_str(&format!("{indent}-"));
-                below(item, depth, text);
+                let start = text.len();
+                outline(item, depth + 1, text);
+                if text.len() == start {
+                    text.push_str(&format!("{indent}  none\n"));
+                }
+                // The dash takes the place of the deeper indent, which is two blanks of ASCII.
+                text.replace_range(start + indent.len()..start + indent.len() + 2, "- ");
             }
         }
         scalar => text.push_str(&format!("{indent}{}\n", plain(scalar))),

@@ -156,6 +156,7 @@ fn any_status_can_be_read() {
     let status = json!({
         "version": "1.2.3",
         "configuration": {"state": "kept", "problems": [{"option": "swell_threshold", "value": null}]},
+        "nested": [[1, true], {}, "x"],
         "lights": [],
         "ssid": "a\u{1b}[2J",
     });
@@ -163,7 +164,7 @@ fn any_status_can_be_read() {
     generic_status(&status, &mut text).unwrap();
     assert_eq!(
         String::from_utf8(text).unwrap(),
-        "configuration:\n  problems:\n    -\n      option: swell_threshold\n      value: unknown\n  state: kept\n\
-         lights: none\nssid: \"a\\u001b[2J\"\nversion: 1.2.3\n"
+        "configuration:\n  problems:\n    - option: swell_threshold\n      value: unknown\n  state: kept\n\
+         lights: none\nnested:\n  - - 1\n    - yes\n  - none\n  - x\nssid: \"a\\u001b[2J\"\nversion: 1.2.3\n"
     );
 }

@@ -161,3 +161,41 @@ fn the_object_goes_with_the_service() {
         spawn_blocking(move || bus.wait_until_gone("dynapoint")).await.unwrap();
     });
 }
+
+#[test]
+fn the_ubus_command_on_a_real_bus_gets_answers_and_reasons() {
+    let Some(ubusd) = lab::Ubusd::from_env() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let dir = tempfile::tempdir().unwrap();
+        let running = service().start(dir.path(), &ubusd.path()).unwrap();
+        let events = running.events();
+        let played = spawn_blocking(move || {
+            let ubus = |args: &[&str]| {
+                let output = ubusd.ubus(args);
+                (output.status.code(), String::from_utf8(output.stdout).unwrap())
+            };
+            lab::wait_for("the object", lab::PATIENCE, || {
+                ubus(&["list"]).1.contains("dynapoint").then_some(())
+            });
+            let (_, list) = ubus(&["-v", "list", "dynapoint"]);
+            assert!(list.contains("\"rule\":\"String\"") && list.contains("\"probe\":\"Boolean\""), "{list}");
+            let args = r#"{"rule": "internet", "for": 90, "round": 7, "probe": false}"#;
+            let (code, answer) = ubus(&["call", "dynapoint", "force", args]);
+            let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+            assert_eq!((code, &answer["for"], &answer["probe"]), (Some(0), &json!(90.0), &json!(false)));
+            let (code, reason) = ubus(&["call", "dynapoint", "force", r#"{"rule": "wan"}"#]);
+            assert_eq!(code, Some(252), "-4, not found");
+            assert!(reason.contains("no rule `wan`"), "{reason}");
+
+            let mut command = ubusd.command();
+            command.args(["subscribe", "dynapoint"]);
+            let listener = lab::Daemon::start(command, "ubus subscribe", "/nonexistent".into());
+            listener.wait_for("a notification", || {
+                events.emit("dynapoint.transition", json!({"state": "offline"}));
+                listener.log().contains("\"dynapoint.transition\": {\"state\":\"offline\"}").then_some(())
+            });
+        });
+        timeout(Duration::from_secs(120), played).await.expect("the test hangs").unwrap();
+    });
+}
