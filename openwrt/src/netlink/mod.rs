@@ -13,6 +13,7 @@ mod connection;
 mod generic;
 mod monitor;
 pub mod object;
+mod prefix;
 #[cfg(test)]
 mod tests;
 pub mod wire;
@@ -22,7 +23,8 @@ use std::io;
 pub use connection::Connection;
 pub use generic::Family;
 pub use monitor::{Event, Monitor, Topics};
-pub use object::{Address, Change, Link, Neighbour, NextHop, Object, Prefix, Route, Rule};
+pub use object::{Address, Change, Link, Neighbour, NextHop, Object, Route, Rule};
+pub use prefix::Prefix;
 pub use wire::Malformed;
 
 /// Why a request failed.
