@@ -45,6 +45,15 @@ pub(crate) fn client_config(
     }
 }
 
+/// For connections that must not use TLS at all: no server would be believed.
+pub(crate) fn trusting_nobody() -> Result<ClientConfig, String> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+}
+
 /// The certificates of the authorities to trust.
 pub(crate) fn authorities(ca: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, String> {
     if let Some(ca) = ca {

@@ -60,13 +60,12 @@ fn client(https: bool, tls_verify: bool) -> Result<Client, Failure> {
         .connect_timeout(CONNECT_TIMEOUT)
         .user_agent(concat!("steadynode/", env!("CARGO_PKG_VERSION")));
     #[cfg(feature = "tls")]
-    let builder = if https {
-        let config = crate::tls::client_config(tls_verify, None, None).map_err(Failure::retry)?;
-        builder.tls_backend_preconfigured(config)
+    let builder = builder.tls_backend_preconfigured(if https {
+        crate::tls::client_config(tls_verify, None, None).map_err(Failure::retry)?
     } else {
-        // Without this reqwest would load the system's certificates by itself.
-        builder.tls_certs_only([])
-    };
+        // Without any reqwest would look for the system's certificates and a default provider.
+        crate::tls::trusting_nobody().map_err(Failure::retry)?
+    });
     #[cfg(not(feature = "tls"))]
     if https {
         let _ = tls_verify;
