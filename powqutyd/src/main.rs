@@ -1,4 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Power quality monitor for OpenWrt.
+//! Power quality monitor for OpenWrt: arguments and wiring.
 
-fn main() {}
+use openwrt::cli::{self, Command, Spec, Subcommand, UsageError};
+use powqutyd::analyze::{self, AnalyzeError};
+use powqutyd::{config, daemon, events, screen};
+use std::process::ExitCode;
+
+const SPEC: Spec = Spec {
+    name: "powqutyd",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "power quality monitor after EN 50160 and IEC 61000-4-30",
+    subcommands: &[
+        Subcommand {
+            name: "analyze",
+            usage: "FILE|- [OPTIONS]",
+            about: "measure a recording, one JSON object per result",
+            help: analyze::HELP,
+        },
+        Subcommand {
+            name: "events",
+            usage: "[OPTIONS]",
+            about: "list the events of the running daemon, or follow them",
+            help: events::HELP,
+        },
+    ],
+};
+
+fn main() -> ExitCode {
+    let (common, command) = match cli::parse(&SPEC, std::env::args_os().skip(1)) {
+        Ok(parsed) => parsed,
+        Err(error) => return error.report(&SPEC),
+    };
+    match command {
+        Command::Run => {
+            common.init_logging(&SPEC);
+            match daemon::run(&common) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => cli::fail(&SPEC, error),
+            }
+        }
+        Command::Check => cli::main_check(&config::load(&common.source).map(|(_, problems)| problems)),
+        Command::Status { json } => cli::main_status(&SPEC, &common, json, screen::status),
+        Command::Call { method, params } => cli::main_call(&SPEC, &common, &method, &params),
+        Command::Help { topic } => cli::main_help(&SPEC, topic.as_deref()),
+        Command::Version => cli::main_version(&SPEC),
+        Command::Other(name, args) => match name.as_str() {
+            "analyze" => match analyze::main(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error @ AnalyzeError::Usage(_)) => {
+                    UsageError::new(format!("analyze: {error}")).report(&SPEC)
+                }
+                Err(error) => cli::fail(&SPEC, error),
+            },
+            "events" => match events::main(&args, &common.socket(&SPEC)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(events::Error::Usage(error)) => UsageError::new(format!("events: {error}")).report(&SPEC),
+                Err(events::Error::Failed(error)) => cli::fail(&SPEC, error),
+            },
+            // The parser knows no others.
+            _ => UsageError::new(format!("unknown command '{name}'")).report(&SPEC),
+        },
+    }
+}

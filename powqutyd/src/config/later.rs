@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Options of parts that are not there yet: the GPS receiver, the weekly records with the traffic light,
+//! stored waveforms, the raw recording and Home Assistant discovery. A file that uses them is valid.
+
+use openwrt::uci::Reader;
+
+const NO_EFFECT: &str = "has no effect in this version";
+
+pub(super) fn read(reader: &mut Reader) {
+    let gps = reader.optional_path("gps_tty").is_some();
+    note(reader, "gps_tty", gps);
+    let baud = [("4800", ()), ("9600", ()), ("19200", ()), ("38400", ()), ("57600", ()), ("115200", ())];
+    reader.optional_choice("gps_baud", &baud);
+    reader.optional_path("record_path");
+    reader.optional_integer("waveform_count", 0_u32..=1000);
+    let raw = reader.optional_path("raw_path").is_some();
+    note(reader, "raw_path", raw);
+    reader.optional_integer("raw_size_kb", 64_u32..=1 << 24);
+    reader.optional_number("event_time_share", 0.0..=100.0);
+    let discovery = reader.flag("mqtt_homeassistant", false);
+    note(reader, "mqtt_homeassistant", discovery);
+}
+
+/// Says so where someone has switched on what is not there.
+fn note(reader: &mut Reader, option: &str, used: bool) {
+    if used {
+        reader.warning(option, None, NO_EFFECT);
+    }
+}

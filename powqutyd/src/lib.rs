@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Power quality monitor for OpenWrt: what the binary `powqutyd` is made of.
+//!
+//! Data enters through [`source`] (a thread of its own), is judged by the crate `power-quality` inside
+//! [`monitor`], and leaves through [`outputs`]: logs ([`storage`]), telemetry, alerts, subscribers. The clock of it all
+//! is the sample counter ([`clock`]).
+
+pub mod analyze;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod events;
+pub mod metrics;
+pub mod monitor;
+pub mod notify;
+pub mod outputs;
+pub mod printer;
+pub mod record;
+pub mod screen;
+pub mod second;
+pub mod service;
+pub mod source;
+pub mod storage;
+pub mod telemetry;
+pub mod trend;

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From frames to everything that leaves the daemon: analysis, clock and fan-out.
+//!
+//! Nothing in here waits: disks, brokers and web hooks have queues of their own.
+
+use crate::clock::Clock;
+use crate::config::{Config, Grid};
+use crate::outputs::Outputs;
+use crate::source::{Frame, Input};
+use power_quality::{Analyzer, ConfigError, TimeMap};
+
+/// Measures what the source delivers.
+pub struct Monitor {
+    /// The configuration in force.
+    pub config: Config,
+    /// Sample counter and UTC.
+    pub clock: Clock,
+    /// What came of the measurement.
+    pub outputs: Outputs,
+    /// What came of the source.
+    pub source: SourceState,
+    analyzer: Analyzer,
+    /// Samples were analysed since the last flush.
+    unfinished: bool,
+}
+
+/// What the daemon knows of its source.
+#[derive(Debug, Clone, Default)]
+pub struct SourceState {
+    /// One of the words of `status`.
+    pub phase: SourcePhase,
+    /// Why it does not run.
+    pub reason: Option<String>,
+    /// Frames analysed since the start of the daemon.
+    pub frames: u64,
+    /// Samples analysed since the start of the daemon.
+    pub samples: u64,
+    /// Frames that were read but found the analysis too far behind.
+    pub lost_frames: u64,
+    /// Samples known to be missing, those of lost frames included.
+    pub missing_samples: u64,
+    /// How often the input broke.
+    pub failures: u32,
+}
+
+/// What the source is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SourcePhase {
+    /// Not opened yet.
+    #[default]
+    Starting,
+    /// Samples arrive.
+    Running,
+    /// The recording is at its end.
+    Ended,
+    /// It cannot be opened or read; it is tried again where that may help.
+    Failed,
+    /// `enabled` is off, or there is no configuration.
+    Off,
+}
+
+impl SourcePhase {
+    /// The word in `status`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ended => "ended",
+            Self::Failed => "failed",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What a new configuration asks of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceChange {
+    /// It goes on.
+    Keep,
+    /// It is to be opened anew.
+    Restart,
+}
+
+impl Monitor {
+    /// Ready for the first frame.
+    ///
+    /// # Errors
+    /// The engine cannot work with this configuration.
+    pub fn new(config: Config, outputs: Outputs) -> Result<Self, ConfigError> {
+        let analyzer = Analyzer::new(engine_config(&config.grid, &config.input))?;
+        let clock = Clock::new(config.input.rate);
+        Ok(Self { config, clock, outputs, source: SourceState::default(), analyzer, unfinished: false })
+    }
+
+    /// Analyses a frame and what is missing before it.
+    pub fn take(&mut self, frame: &Frame) {
+        self.source.phase = SourcePhase::Running;
+        self.source.lost_frames += u64::from(frame.lost_before);
+        let volts = frame.volts();
+        let gap = frame.position.saturating_sub(self.clock.samples());
+        if self.clock.advance(gap + volts.len() as u64, frame.read_at) {
+            let unix_s = self.clock.origin().unwrap_or_default();
+            self.analyzer.set_time(TimeMap { sample: 0.0, unix_s, rate: self.config.input.rate });
+            self.outputs.started(&self.clock);
+        }
+        self.missing(gap);
+        let (clock, outputs) = (&self.clock, &mut self.outputs);
+        self.analyzer.push(volts, &mut |measurement| outputs.take(&measurement, clock));
+        self.unfinished = true;
+        self.source.frames += 1;
+        self.source.samples += volts.len() as u64;
+    }
+
+    /// The input has ended at this position: events that are open are kept as open.
+    pub fn end(&mut self, at: u64) {
+        let gap = at.saturating_sub(self.clock.samples());
+        self.clock.advance(gap, std::time::SystemTime::now());
+        self.missing(gap);
+        self.source.phase = SourcePhase::Ended;
+        self.flush();
+    }
+
+    /// The input broke.
+    pub fn fail(&mut self, reason: String) {
+        log::error!("input {}: {reason}", self.config.input.kind.name());
+        self.source.phase = SourcePhase::Failed;
+        self.source.reason = Some(reason);
+        self.source.failures += 1;
+        self.flush();
+    }
+
+    /// The daemon stops: what is open is kept as open.
+    pub fn stop(&mut self) {
+        self.flush();
+    }
+
+    /// A source starts after another one: time and analysis begin anew.
+    pub fn restart_analysis(&mut self) {
+        if self.clock.samples() == 0 {
+            return;
+        }
+        match Analyzer::new(engine_config(&self.config.grid, &self.config.input)) {
+            Ok(analyzer) => self.analyzer = analyzer,
+            Err(error) => log::error!("the analysis cannot start anew: {error}"),
+        }
+        self.clock = Clock::new(self.config.input.rate);
+        self.outputs.interrupted();
+    }
+
+    /// Goes on with another configuration; an event that is open stays open unless the input or the
+    /// declared supply changed.
+    ///
+    /// # Errors
+    /// The engine cannot work with it; the configuration in force stays.
+    pub fn apply(&mut self, config: Config) -> Result<SourceChange, ConfigError> {
+        let engine = engine_config(&config.grid, &config.input);
+        let before = engine_config(&self.config.grid, &self.config.input);
+        let same_input = config.input == self.config.input && config.enabled == self.config.enabled;
+        let same_supply = power_quality::Config { thresholds: before.thresholds, ..engine } == before;
+        let fresh = Analyzer::new(engine)?;
+        if same_input && same_supply {
+            self.analyzer.set_thresholds(engine.thresholds)?;
+        } else {
+            self.flush();
+            self.analyzer = fresh;
+            self.clock = Clock::new(config.input.rate);
+            self.outputs.interrupted();
+        }
+        self.outputs.reconfigure(&config);
+        self.config = config;
+        Ok(if same_input && same_supply { SourceChange::Keep } else { SourceChange::Restart })
+    }
+
+    /// What the engine shows of the last cycles.
+    pub fn live(&self) -> power_quality::Live<'_> {
+        self.analyzer.live()
+    }
+
+    fn missing(&mut self, samples: u64) {
+        if samples > 0 {
+            self.source.missing_samples += samples;
+            let (clock, outputs) = (&self.clock, &mut self.outputs);
+            self.analyzer.gap(samples, &mut |measurement| outputs.take(&measurement, clock));
+        }
+    }
+
+    /// Results that need the end of the input; once for each stretch of signal.
+    fn flush(&mut self) {
+        if !std::mem::take(&mut self.unfinished) {
+            return;
+        }
+        let (clock, outputs) = (&self.clock, &mut self.outputs);
+        self.analyzer.finish(&mut |measurement| outputs.take(&measurement, clock));
+    }
+}
+
+fn engine_config(grid: &Grid, input: &Input) -> power_quality::Config {
+    power_quality::Config {
+        thresholds: grid.thresholds,
+        signalling: grid.signalling,
+        lamp: grid.lamp,
+        harmonic_window_s: grid.harmonic_window.as_secs_f64(),
+        harmonic_share: grid.harmonic_share,
+        network: grid.network,
+        ..power_quality::Config::new(input.rate, grid.nominal_voltage, grid.nominal_frequency)
+    }
+}

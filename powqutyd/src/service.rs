@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The methods and events of the object `powquty`.
+
+use crate::clock::Utc;
+use crate::daemon::{Shared, State};
+use crate::monitor::Monitor;
+use crate::outputs::KINDS;
+use crate::record::{rounded, EventRecord};
+use crate::trend::Quantity;
+use alerts::SinkKind;
+use openwrt::service::{page, Arg, ArgKind, CallError, Params, Service};
+use openwrt::uci::parse_duration;
+use power_quality::{en50160, EventKind, ORDERS};
+use serde_json::{json, Value};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const SINK: &[Arg] = &[Arg::required("sink", ArgKind::Text, "slack, mqtt, email or exec")];
+
+const LIVE: &[Arg] = &[
+    Arg::optional("waveform", ArgKind::Flag, "with the last cycles"),
+    Arg::optional("harmonics", ArgKind::Flag, "with the spectrum"),
+];
+
+const TREND: &[Arg] = &[
+    Arg::required("quantity", ArgKind::Text, "voltage (V), frequency (Hz) or thd (%)"),
+    Arg::optional("span", ArgKind::Text, "such as 10m (the default), 1h, 1d, 7d"),
+];
+
+const EVENTS: &[Arg] = &[
+    Arg::optional("since", ArgKind::Text, "only events that began then or later, RFC 3339"),
+    Arg::optional("kind", ArgKind::Text, "dip, swell, interruption or harmonic"),
+    Arg::optional("offset", ArgKind::Integer, "events to skip, the newest first"),
+    Arg::optional("limit", ArgKind::Integer, "at most so many, up to 200"),
+];
+
+/// Most points of a trend.
+const MOST_POINTS: usize = 1500;
+
+/// Declares what powqutyd offers.
+pub fn declare(shared: &Shared) -> Service {
+    let with = |answer: fn(&State, &Params) -> Result<Value, CallError>| {
+        let shared = Rc::clone(shared);
+        move |params: Params| {
+            let answer = answer(&shared.borrow(), &params);
+            async move { answer }
+        }
+    };
+    let reload = Rc::clone(shared);
+    let test = Rc::clone(shared);
+    Service::new("powquty", "powqutyd")
+        .method("status", "what is measured now, and how the daemon is", &[], with(status))
+        .method("live", "the last cycles (V) and the spectrum with its limits", LIVE, with(live))
+        .method("trend", "lowest, mean and highest values of the recent past", TREND, with(trend))
+        .method("events", "events, the newest first", EVENTS, with(events))
+        .method("alerts", "what became of the alerts, per sink", &[], with(alerts))
+        .method("alert_test", "sends a test alert and says what became of it", SINK, move |params| {
+            let shared = Rc::clone(&test);
+            async move { alert_test(&shared, &params).await }
+        })
+        .method("reload", "reads the configuration again, as SIGHUP does", &[], move |_| {
+            let shared = Rc::clone(&reload);
+            async move { self::reload(&shared).await }
+        })
+        .event("powquty.event", "an event has ended: the object of the method events")
+}
+
+fn status(state: &State, _: &Params) -> Result<Value, CallError> {
+    let values = state.values();
+    let mut status = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime": state.started.elapsed().as_secs(),
+        "configuration": serde_json::to_value(&state.configuration)?,
+        "values": {
+            "voltage": values.voltage.map(|volts| rounded(volts, 1e3)),
+            "frequency": values.frequency.map(|hertz| rounded(hertz, 1e4)),
+            "thd": values.thd.map(|percent| rounded(percent, 1e3)),
+            "pst": values.pst.map(|severity| rounded(severity, 1e3)),
+            "plt": values.plt.map(|severity| rounded(severity, 1e3)),
+            "at": values.at.map(Utc::rfc3339),
+        },
+        "source": { "kind": null, "state": "off", "rate_ppm": null, "frames": 0, "faults": {} },
+        "clock": { "synchronised": null, "source": null },
+        "position": null,
+    });
+    let (Some(monitor), Some(map)) = (&state.monitor, status.as_object_mut()) else { return Ok(status) };
+    let Monitor { config, source, clock, outputs, .. } = monitor;
+    map.insert(
+        "source".to_owned(),
+        json!({
+            "kind": config.input.kind.name(),
+            "state": source.phase.name(),
+            "reason": source.reason,
+            "rate": config.input.rate,
+            "rate_ppm": null,
+            "frames": source.frames,
+            "samples": source.samples,
+            "faults": {
+                "lost_frames": source.lost_frames,
+                "missing_samples": source.missing_samples,
+                "failures": source.failures,
+            },
+        }),
+    );
+    map.insert(
+        "clock".to_owned(),
+        json!({
+            "synchronised": clock.origin().map(|_| clock.plausible()),
+            "source": clock.origin().map(|_| "system"),
+            "started": clock.origin().map(|_| clock.utc(0.0).rfc3339()),
+        }),
+    );
+    let place = config.device.position;
+    let known = place.latitude.is_some() && place.longitude.is_some();
+    let position = json!({
+        "latitude": place.latitude,
+        "longitude": place.longitude,
+        "altitude": place.altitude,
+        "accuracy": place.accuracy,
+        "source": "configuration",
+    });
+    map.insert("position".to_owned(), if known { position } else { Value::Null });
+    map.insert("device".to_owned(), json!({ "id": config.device.uuid, "host": config.device.host }));
+    map.insert("nominal".to_owned(), nominal(monitor));
+    map.insert("events".to_owned(), counts(monitor));
+    map.insert("open_events".to_owned(), outputs.open.iter().map(EventRecord::to_json).collect());
+    map.insert("logs".to_owned(), logs(monitor));
+    if let Some(alerts) = &state.alerts {
+        map.insert("alerts".to_owned(), alerts.status());
+    }
+    Ok(status)
+}
+
+fn nominal(monitor: &Monitor) -> Value {
+    let grid = &monitor.config.grid;
+    json!({
+        "voltage": grid.nominal_voltage,
+        "frequency": grid.nominal_frequency.hertz(),
+        "dip_threshold": grid.thresholds.dip,
+        "swell_threshold": grid.thresholds.swell,
+        "interruption_threshold": grid.thresholds.interruption,
+        "hysteresis": grid.thresholds.hysteresis,
+    })
+}
+
+fn counts(monitor: &Monitor) -> Value {
+    let counts = KINDS.into_iter().zip(monitor.outputs.counts);
+    Value::Object(counts.map(|(kind, count)| (kind.name().to_owned(), count.into())).collect())
+}
+
+fn logs(monitor: &Monitor) -> Value {
+    let logs = &monitor.config.logs;
+    let mut value = monitor.outputs.storage_status();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("measurement_path".to_owned(), json!(logs.measurement_path));
+        map.insert("event_path".to_owned(), json!(logs.event_path));
+    }
+    value
+}
+
+fn live(state: &State, params: &Params) -> Result<Value, CallError> {
+    let monitor = measuring(state)?;
+    let live = monitor.live();
+    let window = live.window;
+    let volts = |value: Option<f64>| value.map(|volts| rounded(volts, 1e3));
+    let mut answer = json!({
+        "urms": rounded(live.urms, 1e3),
+        "voltage": volts(window.map(|window| window.voltage)),
+        "frequency": window.and_then(|window| window.frequency).map(|hertz| rounded(hertz, 1e4)),
+        "fundamental": volts(window.and_then(|window| window.fundamental)),
+        "thd": window.and_then(|window| window.thd).map(|thd| rounded(thd, 1e3)),
+    });
+    let Some(map) = answer.as_object_mut() else { return Ok(answer) };
+    if params.optional_flag("waveform")?.unwrap_or(false) {
+        let samples: Value = live.samples.iter().map(|&volts| rounded(f64::from(volts), 1e2)).collect();
+        map.insert("waveform".to_owned(), json!({ "rate": live.rate, "samples": samples }));
+    }
+    if params.optional_flag("harmonics")?.unwrap_or(false) {
+        let spectrum = window.and_then(|window| Some((window.harmonics?, window.fundamental?)));
+        let value = |order: usize| {
+            let (harmonics, fundamental) = spectrum?;
+            let share = f64::from(harmonics.get(order - 1)?) / fundamental;
+            share.is_finite().then(|| rounded(share * 100.0, 1e3))
+        };
+        let orders: Value = (1..=ORDERS)
+            .map(|order| json!({ "order": order, "percent": value(order), "limit": en50160::CURRENT.harmonic(order) }))
+            .collect();
+        map.insert("harmonics".to_owned(), orders);
+    }
+    Ok(answer)
+}
+
+fn trend(state: &State, params: &Params) -> Result<Value, CallError> {
+    let monitor = measuring(state)?;
+    let name = params.text("quantity")?;
+    let quantity = Quantity::NAMES.iter().find(|(known, _)| *known == name).map(|&(_, quantity)| quantity);
+    let quantity =
+        quantity.ok_or_else(|| CallError::argument("quantity", "expected voltage, frequency or thd"))?;
+    let span = match params.optional_text("span")? {
+        None => Duration::from_secs(600),
+        Some(span) => parse_duration(span)
+            .filter(|span| *span >= Duration::from_secs(1))
+            .ok_or_else(|| CallError::argument("span", "expected a time such as 10m, 1h or 7d"))?,
+    };
+    let (step, points) = monitor.outputs.trend.points(quantity, span);
+    let points: Value = points
+        .take(MOST_POINTS)
+        .map(|point| match point.values {
+            Some([low, mean, high]) => {
+                let value = |value: f32| rounded(f64::from(value), 1e4);
+                json!([point.at.rfc3339(), value(low), value(mean), value(high)])
+            }
+            None => json!([point.at.rfc3339(), null, null, null]),
+        })
+        .collect();
+    Ok(json!({ "quantity": name, "step": step, "points": points }))
+}
+
+fn events(state: &State, params: &Params) -> Result<Value, CallError> {
+    let since =
+        match params.optional_text("since")? {
+            None => None,
+            Some(text) => Some(Utc::parse_rfc3339(text).ok_or_else(|| {
+                CallError::argument("since", "expected a time such as 2026-01-31T12:00:00Z")
+            })?),
+        };
+    let kind =
+        match params.optional_text("kind")? {
+            None => None,
+            Some(name) => Some(KINDS.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+                CallError::argument("kind", "expected dip, swell, interruption or harmonic")
+            })?),
+        };
+    let wanted = |event: &&EventRecord| {
+        since.is_none_or(|since| event.start >= since)
+            && kind.is_none_or(|kind: EventKind| event.kind == kind)
+    };
+    let recent = state.monitor.iter().flat_map(|monitor| monitor.outputs.recent.iter().rev());
+    let page = page(recent.filter(wanted), params)?;
+    let events: Value = page.items.into_iter().map(EventRecord::to_json).collect();
+    Ok(json!({ "events": events, "total": page.total }))
+}
+
+fn alerts(state: &State, _: &Params) -> Result<Value, CallError> {
+    let alerts = state.alerts.as_ref().ok_or_else(unconfigured)?;
+    Ok(alerts.status())
+}
+
+async fn alert_test(shared: &Shared, params: &Params) -> Result<Value, CallError> {
+    let alerts = shared.borrow().alerts.clone().ok_or_else(unconfigured)?;
+    let sink = SinkKind::from_name(params.text("sink")?)
+        .ok_or_else(|| CallError::argument("sink", "expected slack, mqtt, email or exec"))?;
+    let result = alerts.test(sink).await;
+    Ok(json!({ "delivered": result.delivered, "answer": result.answer }))
+}
+
+async fn reload(shared: &Shared) -> Result<Value, CallError> {
+    let (done, answered) = oneshot::channel();
+    let reloads = shared.borrow().reloads.clone();
+    if reloads.try_send(done).is_err() || answered.await.is_err() {
+        return Err(CallError::new(openwrt::service::ErrorCode::Busy, "a reload is under way"));
+    }
+    let state = shared.borrow();
+    Ok(json!({ "configuration": serde_json::to_value(&state.configuration)? }))
+}
+
+fn measuring(state: &State) -> Result<&Monitor, CallError> {
+    state.monitor.as_ref().ok_or_else(unconfigured)
+}
+
+fn unconfigured() -> CallError {
+    CallError::not_ready("there is no configuration that can be read; see `status`")
+}

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where samples come from: a thread of its own reads them in frames of 6.25 ms and hands them on through a
+//! bounded queue, so that nothing behind the queue can hold the reader up.
+
+pub mod decode;
+pub mod script;
+pub mod simulator;
+
+mod reader;
+mod thread;
+
+pub use reader::{open, OpenError};
+pub use thread::{start, Delivery, Frame, Intake};
+
+use decode::{DecodeError, Format, Scaling};
+use std::path::PathBuf;
+
+/// Frames per second; 64 samples each at the oscilloscope's 10 240 Hz.
+pub const FRAMES_PER_SECOND: f64 = 160.0;
+
+/// Something that produces samples, driven by the source thread.
+pub trait Source: Send {
+    /// Fills the front of `volts`; blocks until there is at least one sample, a gap or the end.
+    ///
+    /// # Errors
+    /// The input is broken; the source is not read again.
+    fn read(&mut self, volts: &mut [f32]) -> Result<Read, DecodeError>;
+}
+
+/// What a [`Source`] delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// This many samples are at the front of the buffer.
+    Samples(usize),
+    /// This many samples are known to be missing.
+    Gap(u64),
+    /// There will be no more.
+    End,
+}
+
+/// Which input, and how to understand it (`input*` options).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// What is read.
+    pub kind: InputKind,
+    /// Samples per second.
+    pub rate: f64,
+    /// How fast a file or the simulator runs.
+    pub speed: Speed,
+}
+
+/// The kinds of input.
+#[derive(Debug, Clone, PartialEq)]
+pub enum InputKind {
+    /// The USB oscilloscope on this tty.
+    Wesense {
+        /// `device_tty`.
+        tty: PathBuf,
+    },
+    /// A recording.
+    File {
+        /// `input_path`.
+        path: PathBuf,
+        /// `input_format`.
+        format: Format,
+        /// `input_scale`, `input_offset`.
+        scaling: Scaling,
+    },
+    /// Standard input.
+    Stdin {
+        /// `input_format`.
+        format: Format,
+        /// `input_scale`, `input_offset`.
+        scaling: Scaling,
+    },
+    /// A simulated grid.
+    Simulator {
+        /// `simulator_script`; a quiet grid without.
+        script: script::Script,
+        /// V RMS.
+        nominal_voltage: f64,
+        /// Hz.
+        nominal_frequency: f64,
+    },
+    /// A program that writes samples to its standard output.
+    Command {
+        /// `input_command`.
+        command: String,
+        /// `input_format`.
+        format: Format,
+        /// `input_scale`, `input_offset`.
+        scaling: Scaling,
+    },
+}
+
+impl InputKind {
+    /// The name in the configuration and in `status`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Wesense { .. } => "wesense",
+            Self::File { .. } => "file",
+            Self::Stdin { .. } => "stdin",
+            Self::Simulator { .. } => "simulator",
+            Self::Command { .. } => "command",
+        }
+    }
+}
+
+/// How fast a file or the simulator runs (`input_speed`).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Speed {
+    /// This many seconds of signal per second; 1 is real time.
+    Times(f64),
+    /// As fast as the analysis goes.
+    Max,
+}
+
+/// How an input meets a consumer that is too slow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pace {
+    /// The input waits.
+    Waits,
+    /// The input goes on at this many seconds of signal per second; frames are lost and counted.
+    Live(f64),
+}
+
+impl Input {
+    fn pace(&self) -> Pace {
+        match (&self.kind, self.speed) {
+            // A pipe has its own pace: its writer's.
+            (InputKind::Stdin { .. } | InputKind::Command { .. }, _) | (_, Speed::Max) => Pace::Waits,
+            (_, Speed::Times(times)) => Pace::Live(times),
+        }
+    }
+
+    /// Samples of one frame.
+    #[must_use]
+    pub fn frame_samples(&self) -> usize {
+        (self.rate / FRAMES_PER_SECOND).round().max(1.0) as usize
+    }
+}
