@@ -46,6 +46,14 @@ pub fn cut_out(radio: &str, ifname: &str, ssid: &Ssid, bssid: Option<&str>) -> O
     Some(text)
 }
 
+/// The devices of the BSSes a radio's configuration describes, the first BSS first.
+pub fn devices(radio: &str) -> impl Iterator<Item = &str> {
+    radio.lines().filter_map(|line| match line.trim().split_once('=') {
+        Some(("interface" | "bss", name)) => Some(name),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +73,7 @@ mod tests {
         let text = cut_out(RADIO, "phy0-ap2", &Ssid::cut("x"), Some("ff:ff:ff:ff:ff:ff")).unwrap();
         assert!(text.contains("bssid=02:00:00:00:00:02\n") && !text.contains("ff:ff"));
         assert_eq!(cut_out(RADIO, "phy1-ap0", &Ssid::cut("x"), None), None);
+        assert_eq!(devices(RADIO).collect::<Vec<_>>(), ["phy0-ap0", "phy0-ap1", "phy0-ap2"]);
     }
 
     #[test]
