@@ -7,7 +7,8 @@ mod wireless;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use openwrt::uci::{Package, Problems, Reader, Section};
+use openwrt::reload::Reading;
+use openwrt::uci::{Package, Problem, Problems, Reader, Section, Source};
 
 use crate::check::{Check, Kind};
 use crate::condition::Condition;
@@ -41,6 +42,8 @@ pub struct Config {
     pub keep_ap: Option<String>,
     /// Program that is run on every transition.
     pub hook: Option<PathBuf>,
+    /// Where alerts go.
+    pub alerts: alerts::Config,
     /// The rules.
     pub rules: Vec<RuleConfig>,
     /// Access points with `dynapoint_rule`.
@@ -94,6 +97,28 @@ pub struct Sources<'a> {
     pub system: Option<&'a Package>,
 }
 
+/// Reads the packages and the configuration in them. Only `dynapoint` itself has to be there.
+///
+/// # Errors
+/// When `dynapoint` cannot be read at all.
+pub fn load(source: &Source) -> Reading<Config> {
+    let dynapoint = source.load(PACKAGE)?;
+    let mut problems = Problems::default();
+    let mut other = |name: &str| match source.load(name) {
+        Ok(package) => Some(package),
+        Err(error) => {
+            if source.file(name).exists() {
+                problems.push(Problem::unreadable(&error));
+            }
+            None
+        }
+    };
+    let (wireless, system) = (other("wireless"), other("system"));
+    let sources = Sources { dynapoint: &dynapoint, wireless: wireless.as_ref(), system: system.as_ref() };
+    let config = Config::read(sources, &mut problems);
+    Ok((config, problems))
+}
+
 impl Config {
     /// Reads the configuration and notes what is wrong with it.
     #[must_use]
@@ -105,7 +130,7 @@ impl Config {
         let boot_delay = reader.duration("boot_delay", Duration::ZERO..=DAY, Duration::ZERO);
         let keep_ap = reader.optional_text("keep_ap");
         let hook = reader.optional_path("hook");
-        reader.ignore(ALERT_OPTIONS);
+        let alerts = alerts::Config::read(&mut reader);
         reader.finish();
         let mut rules: Vec<RuleConfig> =
             package.of_kind("rule").map(|section| RuleConfig::read(section, problems)).collect();
@@ -121,6 +146,7 @@ impl Config {
             boot_delay,
             keep_ap,
             hook,
+            alerts,
             rules,
             access_points,
             host_name: sources.system.and_then(host_name),
@@ -133,11 +159,13 @@ impl Config {
     /// What the daemon runs on before it has a configuration: nothing at all.
     #[must_use]
     pub fn empty() -> Self {
+        let mut problems = Problems::default();
         Self {
             enabled: false,
             boot_delay: Duration::ZERO,
             keep_ap: None,
             hook: None,
+            alerts: alerts::Config::read(&mut Reader::new(PACKAGE, None, &mut problems)),
             rules: Vec::new(),
             access_points: Vec::new(),
             host_name: None,
@@ -162,9 +190,6 @@ impl Config {
         }
     }
 }
-
-/// Read where the alerts are configured.
-const ALERT_OPTIONS: &[&str] = &[];
 
 impl RuleConfig {
     fn read(section: &Section, problems: &mut Problems) -> Self {

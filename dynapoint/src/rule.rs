@@ -287,12 +287,10 @@ impl Rule {
         [self.next_round(), hold, release].into_iter().flatten().min()
     }
 
-    /// New numbers after a reload: the state and what is known stay.
+    /// New numbers after a reload: the state and what is known stay, a round under way is given up.
     pub fn retime(&mut self, timing: Timing, now: Moment) {
         self.timing = timing;
-        if let Round::Due(_) = self.round {
-            self.round = Round::Due(now);
-        }
+        self.round = Round::Due(now);
     }
 
     /// Takes an observation in; `chance` (0 to 1) spreads the next round.

@@ -146,7 +146,7 @@ impl Radio {
                 self.stale = false;
             }
             Err(error) => {
-                openwrt::log_repeated!(log::Level::Info, "netifd does not tell its access points: {error}")
+                openwrt::log_repeated!(log::Level::Info, "netifd does not tell its access points: {error}");
             }
         }
     }

@@ -5,3 +5,4 @@ pub mod air;
 pub mod bss_config;
 pub mod hostapd;
 pub mod plan;
+pub mod switch;
