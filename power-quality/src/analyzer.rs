@@ -2,7 +2,7 @@
 //! The analyser: takes samples, steps through half cycles, hands out results.
 
 use crate::aggregate::{Closed, Intervals, Span};
-use crate::buffer::{SampleBuffer, HISTORY};
+use crate::buffer::{interpolate, SampleBuffer, HISTORY};
 use crate::clock::{Clock, TimeMap};
 use crate::config::{Config, ConfigError, Thresholds};
 use crate::events::{Change, VoltageEvent, VoltageEvents};
@@ -23,6 +23,8 @@ const ACQUISITION_CYCLES: f64 = 11.0;
 const KEEP_S: f64 = 0.5;
 /// Longest gap that is bridged with the waveform before it, in seconds; beyond it everything starts anew.
 const BRIDGED_S: f64 = 3.0;
+/// Voltages beyond this are faults of the input (V).
+const IMPOSSIBLE: f32 = 1e9;
 /// Samples computed beyond the end of the input so that its last window is complete.
 const PADDING: i64 = 160;
 
@@ -45,6 +47,8 @@ pub struct Analyzer {
     disturbances: Disturbances,
     /// Bridged part of the input.
     missing: Option<(f64, f64)>,
+    /// The cycle before a gap.
+    bridge: Vec<f32>,
     intervals: Intervals,
     spectrum: SpectrumAnalyzer,
     frequency: FrequencyMeter,
@@ -88,6 +92,8 @@ impl Analyzer {
             events: VoltageEvents::new(config.nominal_voltage, config.thresholds, config.reference),
             disturbances: Disturbances::new(),
             missing: None,
+            // A cycle at the lowest frequency that is followed.
+            bridge: Vec::with_capacity((config.rate / nominal_frequency * 1.5) as usize + 8),
             intervals: Intervals::new(config.nominal_frequency.cycles()),
             spectrum: SpectrumAnalyzer::new(&config),
             frequency: FrequencyMeter::new(),
@@ -107,8 +113,18 @@ impl Analyzer {
         Ok(analyzer)
     }
 
-    /// Takes samples in volts, any number of them. Values that are not finite count as zero.
+    /// Takes samples in volts, any number of them. What is not finite or beyond a gigavolt counts as zero.
     pub fn push(&mut self, volts: &[f32], out: &mut dyn FnMut(Measurement<'_>)) {
+        let sound = |volts: &f32| volts.abs() <= IMPOSSIBLE;
+        if volts.iter().all(sound) {
+            return self.push_sound(volts, out);
+        }
+        for &volts in volts {
+            self.push_sound(&[if sound(&volts) { volts } else { 0.0 }], out);
+        }
+    }
+
+    fn push_sound(&mut self, volts: &[f32], out: &mut dyn FnMut(Measurement<'_>)) {
         let mut rest = volts;
         while !rest.is_empty() {
             let taken = self.buffer.append(rest);
@@ -150,10 +166,13 @@ impl Analyzer {
         let start = self.missing.filter(|&(_, end)| end > done).map_or(from as f64, |(start, _)| start);
         self.missing = Some((start, to as f64));
         let period = 2.0 * self.tracker.half();
+        // Always the last real cycle, never what was bridged.
+        let cycle = from - (period as i64 + 6);
+        self.bridge.clear();
+        self.bridge.extend_from_slice(self.buffer.range(cycle, from));
         for number in from..to {
-            // Always from the last real cycle, never from what was bridged.
             let back = libm::ceil((number - from + 2) as f64 / period) * period;
-            let value = self.buffer.interpolate(number as f64 - back);
+            let value = interpolate(&self.bridge, cycle, number as f64 - back);
             self.buffer.append_one(value);
             if let Some(recorder) = &mut self.recorder {
                 recorder.append(&[value]);
@@ -255,7 +274,7 @@ impl Analyzer {
         let period = 2.0 * self.tracker.half();
         self.buffer.fill_history(from, |data, first, number| {
             let ahead = libm::ceil((from - number) as f64 / period) * period;
-            crate::buffer::interpolate(data, first, number as f64 + ahead)
+            interpolate(data, first, number as f64 + ahead)
         });
         self.intervals.start(from as f64, &self.clock);
         self.frequency.start(from as f64, &self.clock);
@@ -301,7 +320,12 @@ impl Analyzer {
         let bridged =
             self.missing.is_some_and(|(from, to)| from < end + 2.0 && to > start - (end - start) - 2.0);
         let cycle = self.tracker.advance(half, !bridged);
-        if let Some(cycle) = cycle {
+        if let Some(mut cycle) = cycle {
+            if self.tracker.irregular(cycle.start, cycle.end) {
+                // After a jump of phase the cycle that ends here is still one period long.
+                cycle.start = cycle.end - 2.0 * self.tracker.half();
+                cycle.rms = libm::sqrt(mean_square(&self.buffer, cycle.start, cycle.end));
+            }
             self.urms = cycle.rms;
             if let Some(recorder) = &mut self.recorder {
                 recorder.cycle(cycle);
@@ -418,6 +442,10 @@ impl Analyzer {
         let cycles = self.config.nominal_frequency.cycles() as f64;
         let seen = self.tracker.seen(span.from, span.to);
         let lines = self.spectrum.analyze(&self.buffer, span.start, span.end);
+        let clipped = self.clipped(span.start, span.end);
+        if clipped > 0 {
+            self.disturbances.span(span.start, span.end);
+        }
         Window {
             start_s,
             duration_s: end_s - start_s,
@@ -430,9 +458,17 @@ impl Analyzer {
             signalling: lines.and_then(|lines| lines.signalling),
             pinst_max: self.flicker.highest(span.start, span.end),
             flagged: self.disturbances.touch(span.start, span.end),
+            clipped,
             overlap: span.overlap,
             ..Window::default()
         }
+    }
+
+    /// Samples at the limits of the converter.
+    fn clipped(&self, start: f64, end: f64) -> u32 {
+        let Some((low, high)) = self.config.converter_limits else { return 0 };
+        let samples = self.buffer.range(libm::ceil(start) as i64, libm::ceil(end) as i64);
+        samples.iter().map(|&u| u32::from(u <= low) | u32::from(u >= high)).sum()
     }
 
     /// Reports the whole cycles of a window that the end of the input cuts short.
@@ -455,6 +491,7 @@ impl Analyzer {
             voltage: libm::sqrt(mean_square(&self.buffer, start, end)),
             frequency: self.tracker.seen(from, to).then(|| cycles / (end_s - start_s)),
             flagged: self.disturbances.touch(start, end),
+            clipped: self.clipped(start, end),
             partial: true,
             ..Window::default()
         };

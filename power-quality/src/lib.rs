@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Power quality after the class A methods of IEC 61000-4-30 for one voltage channel.
+#![doc = include_str!("../README.md")]
 
 mod aggregate;
 mod analyzer;

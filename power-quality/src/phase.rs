@@ -18,10 +18,15 @@ const LINE: usize = 12;
 const STRAYS: usize = 4;
 /// Deviation from the prediction beyond which a crossing does not steer, in radians.
 const STRAY_ANGLE: f64 = 0.19;
+/// Relative deviation of a cycle's length from the tracked period that is not a change of frequency.
+const IRREGULAR: f64 = 0.03;
 /// Half cycles on each side that smooth a crossing read by [`PhaseTracker::position`].
 const SMOOTHING: i64 = 4;
 /// Distance of a crossing from the smoothing line, in half cycles, that noise does not reach.
 const BENT: f64 = 0.015;
+/// Half cycles that tell the phase at the start and the end of the input, and how straight they must be.
+const STARTING: i64 = 20;
+const STARTING_BENT: f64 = 0.006;
 /// Half cycles kept for reading.
 const KEPT: i64 = 64;
 /// Furthest that the tracked frequency goes from the nominal one, relative.
@@ -172,7 +177,7 @@ impl PhaseTracker {
             // The second half runs in antiphase.
             let (re, im) = (first.re - half_cycle.re, first.im - half_cycle.im);
             let amplitude = 2.0 * libm::sqrt(re * re + im * im) / period;
-            if steer {
+            if steer && !self.irregular(start, end) {
                 let angle = folded_angle(re, im);
                 let position = middle - angle * period / (2.0 * PI);
                 self.observe(Crossing { number: self.number - 1, position }, angle, amplitude);
@@ -185,14 +190,19 @@ impl PhaseTracker {
         cycle
     }
 
+    /// The boundaries are not a cycle apart: the count has jumped to another phase in between.
+    pub(crate) fn irregular(&self, start: f64, end: f64) -> bool {
+        (end - start - 2.0 * self.half).abs() > IRREGULAR * 2.0 * self.half
+    }
+
     /// The signal is there but the tracker cannot follow it: [`reacquire`](Self::reacquire) from the samples.
     pub(crate) fn lost(&self) -> bool {
-        self.blind >= 20 && self.present >= 14
+        self.blind >= 12 && self.present >= 12
     }
 
     /// Looks for the phase in the samples of the last cycles.
     pub(crate) fn reacquire(&mut self, buffer: &SampleBuffer) {
-        self.blind = 10;
+        self.blind = 0;
         let from = (self.boundary - 10.0 * self.half) as i64;
         if let Some((crossing, half)) =
             self.acquire(buffer, from, buffer.end().min(self.boundary as i64 + MARGIN))
@@ -348,10 +358,28 @@ impl PhaseTracker {
         position.clamp(self.boundary + 0.5 * self.half, self.boundary + 1.5 * self.half)
     }
 
+    /// Smoothing line around a crossing: the number of its origin, the position there, and the half cycle.
     fn local_line(&self, around: i64, last: bool) -> Option<(i64, f64, f64)> {
         let newest = if last { self.number } else { self.number - 2 };
-        if !last && around + SMOOTHING > newest {
-            return None;
+        if around - SMOOTHING < self.oldest_node {
+            // Nothing was measured before the start: lean on more of what follows.
+            let end = (self.oldest_node + STARTING).min(newest);
+            if !last && end < self.oldest_node + STARTING {
+                return None;
+            }
+            if let Some(line) = self.line_through(self.oldest_node, end, STARTING_BENT) {
+                return Some(line);
+            }
+        }
+        if around + SMOOTHING > newest {
+            if !last {
+                return None;
+            }
+            // Nor after the end: lean on more of what came before.
+            let begin = (newest - STARTING).max(self.oldest_node);
+            if let Some(line) = self.line_through(begin, newest, STARTING_BENT) {
+                return Some(line);
+            }
         }
         let first =
             (around - SMOOTHING).clamp(self.oldest_node, (newest - 2 * SMOOTHING).max(self.oldest_node));
@@ -359,26 +387,27 @@ impl PhaseTracker {
         if end <= first {
             return Some((self.number, self.boundary, self.half));
         }
-        let mut crossings = [Crossing::default(); 2 * SMOOTHING as usize + 1];
-        let count = (end - first + 1) as usize;
-        for (crossing, number) in crossings.iter_mut().zip(first..=end) {
+        // Where the frequency steps only the nearest crossings tell the position.
+        let near = around.clamp(first + 1, (end - 1).max(first + 1));
+        self.line_through(first, end, BENT)
+            .or_else(|| self.line_through(near - 1, (near + 1).min(end), f64::INFINITY))
+    }
+
+    /// Line through the crossings `first..=last`, unless one is further than `bent` half cycles from it.
+    fn line_through(&self, first: i64, last: i64, bent: f64) -> Option<(i64, f64, f64)> {
+        let mut crossings = [Crossing::default(); STARTING as usize + 1];
+        let count = ((last - first + 1).max(0) as usize).min(crossings.len());
+        for (crossing, number) in crossings.iter_mut().zip(first..=last) {
             *crossing = Crossing { number, position: self.nodes[slot(number)].position };
         }
         let crossings = &crossings[..count];
-        let middle = crossings[count / 2];
+        let middle = *crossings.get(count / 2).filter(|_| count > 1)?;
         let (intercept, slope) = straight_line(crossings, middle);
-        let bent = crossings.iter().any(|c| {
-            let expected = intercept + slope * (c.number - middle.number) as f64;
-            (c.position - expected).abs() > BENT * slope
+        let straight = crossings.iter().all(|crossing| {
+            let expected = intercept + slope * (crossing.number - middle.number) as f64;
+            (crossing.position - expected).abs() <= bent * slope
         });
-        if !bent || count < 3 {
-            return Some((middle.number, intercept, slope));
-        }
-        let nearest = (around - first).clamp(1, count as i64 - 2);
-        // The frequency steps here: only the nearest crossings tell the position.
-        let near = &crossings[nearest as usize - 1..=nearest as usize + 1];
-        let (intercept, slope) = straight_line(near, near[1]);
-        Some((near[1].number, intercept, slope))
+        straight.then_some((middle.number, intercept, slope))
     }
 
     /// Least-squares phase and frequency of the fundamental between two samples: a crossing and the half period.

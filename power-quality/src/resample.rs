@@ -16,8 +16,8 @@ const ATTENUATION: f64 = 80.0;
 #[derive(Debug, Clone)]
 pub(crate) struct Resampler {
     taps: usize,
-    /// `ROWS + 1` rows of `taps` coefficients.
-    rows: Vec<f32>,
+    /// `ROWS` rows of `taps` coefficients, four by four with their differences to the next row.
+    rows: Vec<[[f32; 4]; 2]>,
 }
 
 impl Resampler {
@@ -38,12 +38,22 @@ impl Resampler {
             let sinc = if angle.abs() < 1e-9 { 1.0 } else { libm::sin(angle) / angle };
             2.0 * cutoff * sinc * window
         };
-        let mut rows = Vec::with_capacity((ROWS + 1) * taps);
-        for row in 0..=ROWS {
+        let row = |row: usize| -> Vec<f64> {
             let fraction = row as f64 / ROWS as f64;
             let distance = |tap: usize| fraction + taps as f64 / 2.0 - 1.0 - tap as f64;
             let sum: f64 = (0..taps).map(|tap| kernel(distance(tap))).sum();
-            rows.extend((0..taps).map(|tap| (kernel(distance(tap)) / sum) as f32));
+            (0..taps).map(|tap| kernel(distance(tap)) / sum).collect()
+        };
+        let mut rows = Vec::with_capacity(ROWS * taps / 4);
+        let mut this = row(0);
+        for number in 1..=ROWS {
+            let next = row(number);
+            rows.extend((0..taps / 4).map(|group| {
+                let at = |lane: usize| this[4 * group + lane];
+                let to = |lane: usize| next[4 * group + lane] - at(lane);
+                [core::array::from_fn(|lane| at(lane) as f32), core::array::from_fn(|lane| to(lane) as f32)]
+            }));
+            this = next;
         }
         Self { taps, rows }
     }
@@ -61,35 +71,68 @@ impl Resampler {
         }
         // Positions with 32 fractional bits: 8 choose the row, 24 lie between rows.
         const ONE: f64 = 4_294_967_296.0;
-        let mut position = ((start - floor as f64) * ONE) as u64;
+        let position = ((start - floor as f64) * ONE) as u64;
         let step = ((end - start) / POINTS as f64 * ONE) as u64;
-        for (even, odd) in fft.even.iter_mut().zip(&mut fft.odd) {
-            *even = self.value(samples, position);
-            *odd = self.value(samples, position + step);
-            position += 2 * step;
+        // The usual lengths are unrolled.
+        match self.taps / 4 {
+            3 => self.points(samples, position, step, fft, Self::value_of::<3>),
+            4 => self.points(samples, position, step, fft, Self::value_of::<4>),
+            _ => self.points(samples, position, step, fft, Self::value),
         }
         true
     }
 
-    #[inline]
-    fn value(&self, samples: &[f32], position: u64) -> f32 {
+    #[inline(always)]
+    fn points(
+        &self,
+        samples: &[f32],
+        mut position: u64,
+        step: u64,
+        fft: &mut Fft,
+        value: impl Fn(&Self, &[f32], u64) -> f32,
+    ) {
+        for group in 0..POINTS / 8 {
+            let mut points = [0.0f32; 8];
+            for point in &mut points {
+                *point = value(self, samples, position);
+                position += step;
+            }
+            fft.set(group, points);
+        }
+    }
+
+    /// [`value`](Self::value) for a number of groups known to the compiler.
+    #[inline(always)]
+    fn value_of<const GROUPS: usize>(&self, samples: &[f32], position: u64) -> f32 {
         let index = (position >> 32) as usize;
-        let row = (position >> 24) as usize & (ROWS - 1);
+        let begin = ((position >> 24) as usize & (ROWS - 1)) * GROUPS;
+        let (samples, row) = (&samples[index..index + 4 * GROUPS], &self.rows[begin..begin + GROUPS]);
+        Self::product(samples, row, position)
+    }
+
+    #[inline(always)]
+    fn value(&self, samples: &[f32], position: u64) -> f32 {
+        let groups = self.taps / 4;
+        let index = (position >> 32) as usize;
+        let begin = ((position >> 24) as usize & (ROWS - 1)) * groups;
+        let (samples, row) = (&samples[index..index + 4 * groups], &self.rows[begin..begin + groups]);
+        Self::product(samples, row, position)
+    }
+
+    /// Sum of products with the row and, by the fraction between rows, the next one.
+    #[inline(always)]
+    fn product(samples: &[f32], row: &[[[f32; 4]; 2]], position: u64) -> f32 {
         let fraction = (position as u32 & 0x00ff_ffff) as f32 * (1.0 / 16_777_216.0);
-        let rows = &self.rows[row * self.taps..(row + 2) * self.taps];
-        let (this, next) = rows.split_at(self.taps);
-        let samples = &samples[index..index + self.taps];
-        let mut low = [0.0f32; 4];
-        let mut high = [0.0f32; 4];
-        for ((u, a), b) in samples.chunks_exact(4).zip(this.chunks_exact(4)).zip(next.chunks_exact(4)) {
+        let mut value = [0.0f32; 4];
+        let mut difference = [0.0f32; 4];
+        for (u, [a, d]) in samples.as_chunks::<4>().0.iter().zip(row) {
             for lane in 0..4 {
-                low[lane] += u[lane] * a[lane];
-                high[lane] += u[lane] * b[lane];
+                value[lane] += u[lane] * a[lane];
+                difference[lane] += u[lane] * d[lane];
             }
         }
-        let low = (low[0] + low[2]) + (low[1] + low[3]);
-        let high = (high[0] + high[2]) + (high[1] + high[3]);
-        low + fraction * (high - low)
+        let sum: [f32; 4] = core::array::from_fn(|lane| value[lane] + fraction * difference[lane]);
+        (sum[0] + sum[2]) + (sum[1] + sum[3])
     }
 }
 

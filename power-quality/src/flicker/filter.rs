@@ -98,6 +98,11 @@ impl Sensation {
         self.smoothed = 0.0;
     }
 
+    /// Forgets the sensation, not the state of the filters before it.
+    pub(super) fn calm(&mut self) {
+        self.smoothed = 0.0;
+    }
+
     /// Pinst after one more normalised square.
     pub(super) fn next(&mut self, square: f64) -> f64 {
         let mut x = self.high_pass.next(square);

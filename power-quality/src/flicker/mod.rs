@@ -104,7 +104,12 @@ impl Flickermeter {
         let mean = (1..=cycle).map(square).sum::<f64>() / cycle as f64;
         self.sensation.settle(mean * self.gain * f64::from(self.divider));
         let mut back = count / i64::from(self.divider) * i64::from(self.divider);
+        let calm = back / 2;
         while back > 0 {
+            // What the onset of the ripple at twice the mains frequency left behind is not flicker.
+            if back > calm {
+                self.sensation.calm();
+            }
             let mut sum = 0.0;
             for _ in 0..self.divider {
                 sum += square(back);

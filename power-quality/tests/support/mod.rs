@@ -251,6 +251,51 @@ pub fn run_chunked(config: Config, samples: &[f32], mut size: impl FnMut() -> us
     results
 }
 
+/// Collects deviations over many cases and fails once, with all of them and the worst margin of each quantity.
+#[derive(Default)]
+pub struct Checks {
+    failures: Vec<String>,
+    worst: std::collections::BTreeMap<&'static str, (f64, f64, String)>,
+    count: usize,
+}
+
+impl Checks {
+    pub fn near(&mut self, case: &str, what: &'static str, measured: f64, expected: f64, tolerance: f64) {
+        self.count += 1;
+        let off = (measured - expected).abs();
+        let worst = self.worst.entry(what).or_insert((0.0, tolerance, String::new()));
+        if off / tolerance > worst.0 / worst.1 || worst.2.is_empty() {
+            *worst = (off, tolerance, case.to_string());
+        }
+        if off.is_nan() || off > tolerance {
+            self.failures.push(format!("{case}: {what} {measured}, expected {expected} ± {tolerance}"));
+        }
+    }
+
+    pub fn that(&mut self, case: &str, what: &str, holds: bool) {
+        self.count += 1;
+        if !holds {
+            self.failures.push(format!("{case}: {what}"));
+        }
+    }
+
+    /// Ends the collection; `--nocapture` shows the worst deviation of each quantity.
+    #[track_caller]
+    pub fn finish(self) {
+        for (what, (off, tolerance, case)) in &self.worst {
+            println!("{what}: worst {off:.3e} of {tolerance:.3e} at {case}");
+        }
+        println!("{} checks", self.count);
+        assert!(
+            self.failures.is_empty(),
+            "{} of {} checks:\n{}",
+            self.failures.len(),
+            self.count,
+            self.failures.join("\n")
+        );
+    }
+}
+
 /// Fails with the measured and the expected value.
 #[track_caller]
 pub fn near(what: &str, measured: f64, expected: f64, tolerance: f64) {
