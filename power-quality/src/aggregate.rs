@@ -94,6 +94,24 @@ impl Intervals {
         self.two_whole = self.ten_whole && (self.next_tick - 1).rem_euclid(i64::from(TENS)) == 0;
     }
 
+    /// The input ended at `position`: ten minutes whose tick has come are complete without the window in
+    /// progress, which will not be.
+    pub(crate) fn close_at_end(
+        &mut self,
+        position: f64,
+        clock: &Clock,
+        out: &mut dyn FnMut(Measurement<'_>),
+    ) -> Option<Closed> {
+        let tick = if self.overlap { self.next_tick - 1 } else { self.next_tick };
+        let end = clock.tick_position(tick);
+        if self.ten.count == 0 || end > position + 0.5 {
+            return None;
+        }
+        self.overlap = false;
+        self.next_tick = tick + 1;
+        Some(self.close_ten(end, tick, clock, out))
+    }
+
     /// Ends what is running at a long gap: the ten minutes so far are a partial result.
     pub(crate) fn stop(&mut self, position: f64, clock: &Clock, out: &mut dyn FnMut(Measurement<'_>)) {
         if self.ten.count > 0 {

@@ -294,13 +294,17 @@ impl Analyzer {
             self.start(end);
         }
         self.advance(out);
-        self.sense(end as f64);
+        self.sense(end as f64 + 0.5);
         self.pad(end);
         while self.tracker.next() <= end as f64 + 0.5 {
             self.step(true, out);
         }
         self.windows(end as f64 + 0.5, true, out);
+        self.ten_seconds(end as f64, true, out);
         self.partial_window(end as f64, out);
+        if let Some(closed) = self.intervals.close_at_end(end as f64, &self.clock, out) {
+            self.severities(&closed, out);
+        }
     }
 
     /// Continues the waveform beyond the end of the input by a periodic copy.
@@ -340,19 +344,22 @@ impl Analyzer {
         self.flicker.adapt(libm::sqrt(half.square / (end - start)), end - start);
         self.sense(end);
         self.windows(end, last, out);
-        let fresh = self.tracker.fresh();
-        if let Some(ten) = self.frequency.advance(&self.tracker, fresh, &self.clock, last) {
+        self.ten_seconds(end, last, out);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.advance(end, false, &self.clock, out);
+        }
+        let needed = self.intervals.oldest().min(self.tracker.boundary() - 12.0 * self.tracker.half());
+        self.buffer.release(libm::floor(needed) as i64 - HISTORY as i64);
+    }
+
+    fn ten_seconds(&mut self, now: f64, last: bool, out: &mut dyn FnMut(Measurement<'_>)) {
+        if let Some(ten) = self.frequency.advance(&self.tracker, now, &self.clock, last) {
             out(Measurement::Frequency(Frequency {
                 start_s: self.clock.seconds(ten.start),
                 frequency: ten.frequency,
                 flagged: self.disturbances.touch(ten.start, ten.end),
             }));
         }
-        if let Some(recorder) = &mut self.recorder {
-            recorder.advance(end, false, &self.clock, out);
-        }
-        let needed = self.intervals.oldest().min(self.tracker.boundary() - 12.0 * self.tracker.half());
-        self.buffer.release(libm::floor(needed) as i64 - HISTORY as i64);
     }
 
     /// Feeds the flickermeter up to `end`, in two parts when a tick lies before it.

@@ -45,18 +45,19 @@ impl FrequencyMeter {
         }
     }
 
-    /// Called after each half cycle; returns an interval once it is complete.
+    /// Called after each half cycle, when the input is known up to `now`; returns an interval once it is complete.
     pub(crate) fn advance(
         &mut self,
         tracker: &PhaseTracker,
-        fresh: bool,
+        now: f64,
         clock: &Clock,
         last: bool,
     ) -> Option<TenSeconds> {
         let start = clock.interval_start(self.number, INTERVAL_S);
-        if tracker.boundary() < start {
+        if now < start {
             return None;
         }
+        let fresh = tracker.fresh();
         self.seen += u32::from(fresh);
         let (first, first_position) = match self.first {
             Some(first) => first,
@@ -66,7 +67,7 @@ impl FrequencyMeter {
             }
         };
         let end = clock.interval_start(self.number + 1, INTERVAL_S);
-        if tracker.boundary() < end - 0.5 {
+        if now < end - 0.5 {
             return None;
         }
         let cycles = libm::floor((tracker.phase(end, last)? + 1e-3 - first) / 2.0);

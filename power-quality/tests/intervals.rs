@@ -98,6 +98,19 @@ fn without_utc_the_first_sample_is_a_tick() {
 }
 
 #[test]
+fn ten_minutes_are_complete_even_if_their_last_window_is_not() {
+    for (hertz, unix_s) in [(49.93, 0.0), (50.013, 1_795_170_000.0)] {
+        let signal = Signal::new(600.0).rate(2_000.0).frequency(hertz);
+        let results = run_at(&signal, unix_s);
+        let tens = results.aggregates_of(Interval::TenMinutes);
+        assert_eq!(tens.len(), 1, "{hertz}");
+        assert!(!tens[0].partial, "{hertz}");
+        assert_eq!(results.flicker_of(FlickerKind::Pst).len(), 1, "{hertz}");
+        assert_eq!(results.frequencies.len(), 60, "{hertz}");
+    }
+}
+
+#[test]
 #[ignore = "two hours of signal: make test-long"]
 fn two_hours_hold_twelve_ten_minute_intervals() {
     let signal =
