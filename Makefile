@@ -2,7 +2,7 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint size
+.PHONY: help demo test test-long lint size bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -23,3 +23,6 @@ lint: ## formatting, clippy, licences, tree rules
 
 size: ## binary sizes against their budgets
 	@tests/size.sh
+
+bench: ## cost and accuracy of the measurement engine beside a peer's
+	@tests/bench/engine.py

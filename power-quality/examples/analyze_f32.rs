@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Prints what the analyser says about a file of little-endian 32-bit floats in volts.
+//! Prints what the analyser says about a file of little-endian 32-bit floats in volts, one JSON object per line.
 //!
-//! `analyze_f32 FILE RATE NOMINAL_VOLTAGE 50|60`
+//! `analyze_f32 FILE RATE NOMINAL_VOLTAGE 50|60` (build with `--features serde`)
+
+use std::io::Write;
 
 use power_quality::{Analyzer, Config, Measurement, NominalFrequency};
 
@@ -14,31 +16,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bytes = std::fs::read(file)?;
     let samples: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
     let mut analyzer = Analyzer::new(Config::new(rate.parse()?, voltage.parse()?, nominal))?;
-    let mut show = |measurement: Measurement<'_>| match measurement {
-        Measurement::EventStart(_) => {}
-        Measurement::Window(w) => println!(
-            "window {:9.4} s  {:8.4} s  {:12.4} V  {:?} Hz  THD {:?} %{}{}",
-            w.start_s,
-            w.duration_s,
-            w.voltage,
-            w.frequency,
-            w.thd,
-            if w.flagged { "  flagged" } else { "" },
-            if w.partial { "  partial" } else { "" },
-        ),
-        Measurement::Event(e) => println!(
-            "{:?} {:9.4} s  {:.4} s  {:.2} %  open {}",
-            e.kind,
-            e.start_s,
-            e.duration_s,
-            e.extreme_percent.unwrap_or_default(),
-            e.open
-        ),
-        other => println!("{other:?}"),
+    let mut output = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut failed = None;
+    let mut print = |measurement: Measurement<'_>| {
+        let written = serde_json::to_writer(&mut output, &measurement)
+            .map_err(std::io::Error::from)
+            .and_then(|()| output.write_all(b"\n"));
+        failed = failed.take().or(written.err());
     };
-    for chunk in samples.chunks(64) {
-        analyzer.push(chunk, &mut show);
-    }
-    analyzer.finish(&mut show);
-    Ok(())
+    analyzer.push(&samples, &mut print);
+    analyzer.finish(&mut print);
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }
