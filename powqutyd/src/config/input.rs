@@ -80,10 +80,6 @@ pub(super) fn read(reader: &mut Reader, grid: &Grid) -> Input {
             InputKind::Command { command, format: format.unwrap_or(Format::S16le), scaling }
         }
     };
-    if let InputKind::Wesense { .. } | InputKind::Command { .. } = kind {
-        let reason = "this version cannot read this input yet; nothing will be measured";
-        reader.warning("input", Some(kind.name()), reason);
-    }
     Input { kind, rate, speed }
 }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc::{error::TryRecvError, unbounded_channel, UnboundedReceiver, UnboundedSender};
 
-/// Frames on their way between the threads: two seconds of signal.
-const FRAMES: usize = 2 * FRAMES_PER_SECOND as usize;
+/// How long the analysis may stand still before a live input loses frames, in seconds.
+const PATIENCE: f64 = 4.0;
 
 /// How long a live queue may fill before it is looked at; saves a wake-up per frame.
 const LIVE_LATENCY: Duration = Duration::from_millis(50);
@@ -74,7 +74,8 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
     let (to_intake, deliveries) = unbounded_channel();
     let (spare, spares) = unbounded_channel();
     let samples = input.frame_samples();
-    for _ in 0..FRAMES {
+    let pace = input.pace();
+    for _ in 0..frames(pace) {
         let frame = Frame {
             volts: vec![0.0; samples].into(),
             count: 0,
@@ -86,7 +87,6 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
         let _ = spare.send(Box::new(frame));
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let pace = input.pace();
     let pump = Pump {
         source,
         scratch: vec![0.0; samples].into(),
@@ -101,6 +101,14 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
     };
     std::thread::Builder::new().name("source".to_owned()).stack_size(128 * 1024).spawn(move || pump.run())?;
     Ok(Intake { deliveries, spare, live: matches!(pace, Pace::Live(_)), stop })
+}
+
+/// Frames on their way between the threads; a simulation that outruns time gets more of them.
+fn frames(pace: Pace) -> usize {
+    match pace {
+        Pace::Waits => FRAMES_PER_SECOND as usize,
+        Pace::Live(times) => (PATIENCE * FRAMES_PER_SECOND * times.clamp(1.0, 10.0)) as usize,
+    }
 }
 
 impl Intake {
@@ -256,7 +264,8 @@ mod tests {
         let reads = Arc::new(AtomicUsize::new(0));
         let source = Box::new(CountingDevice(Arc::clone(&reads)));
         let mut intake = spawn(source, &simulator("", Speed::Times(1000.0))).unwrap();
-        while reads.load(Ordering::Relaxed) < FRAMES + 100 {
+        let room = frames(Pace::Live(1000.0));
+        while reads.load(Ordering::Relaxed) < room + 100 {
             std::thread::yield_now();
         }
         runtime().block_on(async {
@@ -268,7 +277,7 @@ mod tests {
                 samples += frame.volts().len();
                 intake.recycle(frame);
             }
-            assert!(samples > FRAMES * 64, "everything in the queue arrived before the loss");
+            assert!(samples > room * 64, "everything in the queue arrived before the loss");
             assert!(lost >= 99);
         });
     }
