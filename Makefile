@@ -10,7 +10,7 @@ help: ## list the targets
 demo: ## powqutyd on a simulated grid, live in this terminal
 	@tests/setup.sh build
 	@cargo build --package powqutyd --package demo
-	@cargo run --quiet --package demo
+	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
 test: ## everything that proves something, with one summary
 	@tests/run.sh quick
