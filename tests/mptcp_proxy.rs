@@ -5,7 +5,11 @@
 mod bed;
 #[path = "mptcp_proxy/ends.rs"]
 mod ends;
+#[path = "mptcp_proxy/failover.rs"]
+mod failover;
 #[path = "mptcp_proxy/guard.rs"]
 mod guard;
+#[path = "mptcp_proxy/paths.rs"]
+mod paths;
 #[path = "mptcp_proxy/transfer.rs"]
 mod transfer;

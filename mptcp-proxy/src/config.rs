@@ -119,6 +119,8 @@ pub struct Server {
     pub max_connections: usize,
     /// Tell targets the client's address (PROXY protocol version 2).
     pub proxy_protocol: bool,
+    /// Congestion control of the tunnel.
+    pub congestion: Option<String>,
     /// Who may use it.
     pub users: Vec<User>,
     /// A connection that does nothing is ended after this.
@@ -205,6 +207,18 @@ impl Config {
         if paths.is_empty() {
             paths = network.map(PathConfig::of_network).unwrap_or_default();
         }
+        let (clients, servers): (Vec<Rc<Client>>, Vec<Rc<Server>>) = (clients, servers);
+        for client in &clients {
+            if servers.iter().any(|server| server.listen.port() == client.listen_port) {
+                let mut reader = Reader::new(PACKAGE, package.section(&client.name), problems);
+                let port = client.listen_port.to_string();
+                reader.problem(
+                    "listen_port",
+                    Some(&port),
+                    "the server half listens there: give each half a port of its own",
+                );
+            }
+        }
         for section in package.sections() {
             const KINDS: [&str; 6] = ["globals", "client", "upstream", "server", "user", "path"];
             if !KINDS.contains(&section.kind()) {
@@ -286,7 +300,7 @@ impl Client {
                 })
                 .unwrap_or(0x0100_0000),
             route_table: reader.integer("route_table", 1000..=u32::MAX - 1000, 10_880),
-            congestion: reader.parsed("congestion", |text| word(text).map(Some)).flatten(),
+            congestion: reader.parsed("congestion", word),
             idle_timeout: reader.duration("idle_timeout", MINUTE..=7 * DAY, 120 * MINUTE),
             half_open_timeout: reader.duration("half_open_timeout", Duration::from_secs(1)..=DAY, MINUTE),
         };
@@ -316,6 +330,7 @@ impl Server {
             deny: reader.list_of("deny_target", str::parse),
             max_connections: reader.integer("max_connections", 1..=1_000_000u32, 4096) as usize,
             proxy_protocol: reader.flag("proxy_protocol", false),
+            congestion: reader.parsed("congestion", word),
             users: own.map(|(_, user)| user.clone()).collect(),
             idle_timeout: reader.duration("idle_timeout", MINUTE..=7 * DAY, 120 * MINUTE),
             half_open_timeout: reader.duration("half_open_timeout", Duration::from_secs(1)..=DAY, MINUTE),

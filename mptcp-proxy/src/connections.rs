@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use crate::path::Paths;
 use crate::socks::Target;
+use crate::sys;
 
 /// Which way a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,17 +129,25 @@ impl Connection {
 }
 
 /// All connections.
-#[derive(Default)]
 pub struct Connections {
+    paths: Rc<Paths>,
     all: RefCell<BTreeMap<u32, Rc<Connection>>>,
     next: Cell<u32>,
     timed_out: Cell<u32>,
 }
 
 impl Connections {
+    /// None yet; what they carry in the end is added to their paths.
+    pub fn new(paths: Rc<Paths>) -> Self {
+        Connections { paths, all: RefCell::default(), next: Cell::new(0), timed_out: Cell::new(0) }
+    }
+
     /// Registers a connection until the guard is dropped.
     pub fn register(self: &Rc<Self>, source: SocketAddr, target: Target, way: Way) -> Guard {
         let mut all = self.all.borrow_mut();
+        if all.is_empty() {
+            self.paths.traffic.notify_waiters();
+        }
         let mut id = self.next.get();
         while all.contains_key(&id) {
             id = id.wrapping_add(1);
@@ -217,5 +227,8 @@ impl std::ops::Deref for Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.connections.all.borrow_mut().remove(&self.connection.id);
+        if let Some(tunnel) = self.connection.tunnel.take() {
+            self.connections.paths.account(&sys::subflows(tunnel.as_ref()).unwrap_or_default());
+        }
     }
 }

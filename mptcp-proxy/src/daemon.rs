@@ -10,15 +10,16 @@ use std::time::{Duration, Instant};
 use openwrt::netlink::Prefix;
 use openwrt::reload::{Configuration, Outcome, Reading};
 use openwrt::uci::{self, Problems};
-use tokio::net::UdpSocket;
 use tokio::task::{spawn_local, JoinHandle};
 
 use crate::client::Client;
 use crate::config::{self, Config, Mode, PACKAGE};
 use crate::connections::Connections;
+use crate::datagram::Datagrams;
 use crate::intercept::{self, Interception};
 use crate::interfaces::Interfaces;
 use crate::net;
+use crate::path::manager::Manager;
 use crate::path::Paths;
 use crate::server::Server;
 use crate::upstream::Upstream;
@@ -40,7 +41,9 @@ pub fn read(source: &uci::Source) -> Reading<Config> {
 /// Everything that runs.
 pub struct Daemon {
     source: uci::Source,
-    interfaces: Interfaces,
+    interfaces: Rc<Interfaces>,
+    /// Keeps paths and kernel in line.
+    pub manager: Rc<Manager>,
     /// The configuration in force.
     pub configuration: RefCell<Configuration<Config>>,
     /// All relayed connections.
@@ -86,15 +89,26 @@ impl Drop for Task {
 
 impl Daemon {
     /// Reads the configuration; nothing runs before [`Daemon::apply`].
-    pub fn new(source: uci::Source, ubus: PathBuf) -> Rc<Self> {
+    pub fn new(source: uci::Source, ubus: PathBuf, run_dir: &std::path::Path) -> Rc<Self> {
         let configuration = Configuration::boot(read(&source));
         configuration.log();
+        let interfaces = Rc::new(Interfaces::new(source.clone(), ubus));
+        let paths: Rc<Paths> = Rc::default();
+        let connections: Rc<Connections> = Rc::new(Connections::new(paths.clone()));
+        let asked = interfaces.clone();
+        let find_devices: crate::path::manager::FindDevices = Rc::new(move || {
+            let interfaces = asked.clone();
+            Box::pin(async move { interfaces.devices().await })
+        });
+        let record = run_dir.join("mptcp-proxy.endpoints");
+        let manager = Manager::new(paths.clone(), connections.clone(), record, find_devices);
         Rc::new(Daemon {
-            interfaces: Interfaces::new(source.clone(), ubus),
+            interfaces,
+            manager,
             source,
             configuration: RefCell::new(configuration),
-            connections: Rc::default(),
-            paths: Rc::default(),
+            connections,
+            paths,
             started: Instant::now(),
             draining: Cell::new(false),
             clients: RefCell::default(),
@@ -116,9 +130,16 @@ impl Daemon {
     pub async fn apply(&self) {
         let config = self.configuration.borrow().current().cloned();
         let config = config.filter(|config| config.enabled);
-        let (clients, servers) = config.map(|config| (config.clients, config.servers)).unwrap_or_default();
+        let (clients, servers, paths) =
+            config.map(|config| (config.clients, config.servers, config.paths)).unwrap_or_default();
         self.apply_servers(&servers);
+        self.paths.configure(if clients.is_empty() { &[] } else { &paths });
+        let upstreams = clients.iter().flat_map(|client| &client.upstreams);
+        let servers = upstreams.map(|upstream| upstream.address.ip()).collect();
+        let table = clients.first().map_or(0, |client| client.route_table);
+        self.manager.prepare(servers, table, &self.interfaces.devices().await);
         self.apply_clients(&clients);
+        self.manager.probe_servers(self.clients().iter().flat_map(|client| client.upstreams()).collect());
         self.intercept().await;
     }
 
@@ -238,7 +259,7 @@ impl Daemon {
             let devices = devices.of_client(&config);
             let own: Vec<Prefix> = own.clone();
             let interception = Interception { client: &config, devices: &devices, own: &own };
-            let script = interception.script();
+            let script = interception.script(false);
             if devices.is_empty() {
                 log::warn!("client {}: none of its interfaces has a device yet", config.name);
                 continue;
@@ -260,14 +281,24 @@ impl Daemon {
     pub fn drain(&self) {
         self.draining.set(true);
         for running in &mut *self.clients.borrow_mut() {
-            if running.intercepting.take().is_some() {
-                if let Err(error) = intercept::take_down(&running.client.config()) {
-                    log::warn!("client {}: {error}", running.client.config().name);
+            let config = running.client.config();
+            if running.intercepting.is_some() {
+                let interception = Interception { client: &config, devices: &[], own: &[] };
+                if let Err(error) = intercept::nft(&interception.script(true)) {
+                    log::warn!("client {}: {error}", config.name);
                 }
             }
-            if running.client.config().mode == Mode::Socks {
+            if config.mode == Mode::Socks {
                 running.tasks.clear();
             }
+        }
+    }
+
+    /// Follows the addresses of this router with the interception, for ever.
+    pub async fn follow_network(self: Rc<Self>) {
+        loop {
+            self.manager.network_changed.notified().await;
+            self.intercept().await;
         }
     }
 
@@ -298,6 +329,14 @@ impl Daemon {
         for connection in self.connections.list() {
             connection.end();
         }
+        for running in &*self.clients.borrow() {
+            if running.intercepting.is_some() {
+                if let Err(error) = intercept::take_down(&running.client.config()) {
+                    log::warn!("client {}: {error}", running.client.config().name);
+                }
+            }
+        }
+        self.manager.take_down();
         // Their tasks get a turn to reset both sides.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -315,7 +354,7 @@ impl Daemon {
 
 fn start_server(config: Rc<config::Server>, connections: Rc<Connections>) -> io::Result<RunningServer> {
     let listener = net::listen_tunnel(config.listen)?;
-    let probes = UdpSocket::from_std(net::udp_socket(config.listen)?.into())?;
+    let probes = Datagrams::bind(config.listen)?;
     let server = Server::new(config, connections);
     let tasks = vec![
         Task(spawn_local(server.clone().run(listener))),

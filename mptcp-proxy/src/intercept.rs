@@ -45,8 +45,8 @@ pub struct Interception<'a> {
 }
 
 impl Interception<'_> {
-    /// The nft script of the chains.
-    pub fn script(&self) -> String {
+    /// The nft script of the chains; `draining` only keeps the packets of connections that are open.
+    pub fn script(&self, draining: bool) -> String {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         let servers = self.client.upstreams.iter().map(|upstream| Prefix::host(upstream.address.ip()));
         for prefix in self.client.bypass.iter().copied().chain(self.own.iter().copied()).chain(servers) {
@@ -76,13 +76,19 @@ impl Interception<'_> {
         let mut rule = |line: &str| {
             let _ = writeln!(text, "\t\t{line}");
         };
-        rule(&format!("iifname != {{ {} }} return", devices.join(", ")));
+        if !draining {
+            rule(&format!("iifname != {{ {} }} return", devices.join(", ")));
+        }
         rule("meta l4proto != tcp return");
         rule("fib daddr type { local, broadcast, multicast } return");
         let mark = self.client.mark;
         if self.client.mode == Mode::Tproxy {
             rule(&format!("socket transparent 1 meta mark set meta mark | {mark:#x} accept"));
             rule("tcp flags & (syn | ack) != syn return");
+        }
+        if draining {
+            text.push_str("\t}\n}\n");
+            return text;
         }
         rule("ip daddr @bypass4 return");
         rule("ip6 daddr @bypass6 return");
@@ -112,7 +118,7 @@ impl Interception<'_> {
         if self.client.mode == Mode::Tproxy {
             route_marked(self.client, true)?;
         }
-        nft(&self.script())
+        nft(&self.script(false))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod client;
 pub mod config;
 pub mod connections;
 pub mod daemon;
+pub mod datagram;
 pub mod intercept;
 pub mod interfaces;
 pub mod net;

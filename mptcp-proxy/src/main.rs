@@ -60,14 +60,18 @@ fn run(common: &Common) -> ExitCode {
 
 async fn serve(common: &Common) -> std::io::Result<()> {
     let mut signals = reload::signals()?;
-    let daemon = Daemon::new(common.source.clone(), common.ubus.clone());
+    let daemon = Daemon::new(common.source.clone(), common.ubus.clone(), &common.run_dir);
     let _service = service::service(&daemon).start(&common.run_dir, &common.ubus)?;
     daemon.apply().await;
-    let sweeping = tokio::task::spawn_local(Rc::clone(&daemon).sweep());
+    let tasks = [
+        tokio::task::spawn_local(Rc::clone(&daemon).sweep()),
+        tokio::task::spawn_local(Rc::clone(&daemon).follow_network()),
+        tokio::task::spawn_local(Rc::clone(&daemon.manager).run()),
+    ];
     while signals.next().await == Signal::Reload {
         daemon.reload().await;
     }
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
     daemon.stop().await;
-    sweeping.abort();
     Ok(())
 }

@@ -9,12 +9,13 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::acl;
 use crate::config;
 use crate::connections::{Connections, Limits, Way};
+use crate::datagram::Datagrams;
 use crate::net::{self, Outgoing};
 use crate::record::{Cipher, Opened, MAX_RECORD};
 use crate::relay::{self, Broken, Relay, Shield};
@@ -135,13 +136,14 @@ impl Server {
     }
 
     /// Answers probes for ever.
-    pub async fn run_probes(self: Rc<Self>, socket: UdpSocket) {
+    pub async fn run_probes(self: Rc<Self>, socket: Datagrams) {
         let mut datagram = [0; PROBE_LENGTH + 1];
         loop {
-            let Ok((length, peer)) = socket.recv_from(&mut datagram).await else {
+            let Ok(question) = socket.receive(&mut datagram).await else {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 continue;
             };
+            let length = question.length;
             let answer = {
                 let sessions = self.sessions.borrow();
                 let known = datagram[..length].first_chunk().and_then(|name| sessions.get(name));
@@ -149,13 +151,17 @@ impl Server {
             };
             if let Some(answer) = answer {
                 // A full queue is a lost probe, as on any path.
-                let _ = socket.try_send_to(&answer, peer);
+                let _ = socket.answer(&answer, &question);
             }
         }
     }
 
     async fn serve(self: Rc<Self>, mut stream: TcpStream, peer: SocketAddr) {
         net::prepare(&stream);
+        if let Some(name) = &self.config.borrow().congestion {
+            // A module that is not there is the system's default.
+            let _ = socket2::SockRef::from(&stream).set_tcp_congestion(name.as_bytes());
+        }
         self.unproven.set(self.unproven.get() + 1);
         let proven = timeout(PROOF_LIMIT, self.prove(&mut stream)).await;
         self.unproven.set(self.unproven.get() - 1);

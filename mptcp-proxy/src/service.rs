@@ -5,15 +5,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use openwrt::reload::Outcome;
-use openwrt::service::{page, Arg, Service, LIMIT, OFFSET};
+use openwrt::service::{page, Arg, ArgKind, CallError, Params, Service, LIMIT, OFFSET};
 use serde_json::{json, Value};
 
 use crate::connections::{Connection, Phase, Way};
 use crate::daemon::Daemon;
+use crate::path::Paths;
 use crate::sys;
 use crate::upstream::State;
 
 const CONNECTIONS_ARGS: &[Arg] = &[OFFSET, LIMIT];
+const PATH_ARGS: &[Arg] = &[
+    Arg::required("name", ArgKind::Text, "name of the path"),
+    Arg::required("action", ArgKind::Text, "up or down"),
+];
 
 /// The object `mptcp-proxy`.
 pub fn service(daemon: &Rc<Daemon>) -> Service {
@@ -45,11 +50,30 @@ pub fn service(daemon: &Rc<Daemon>) -> Service {
         async move { answer }
     });
     let asked = daemon.clone();
+    let service =
+        service.method("path", "switches a path on or off until the next start", PATH_ARGS, move |params| {
+            let answer = switch(&asked, &params);
+            async move { answer }
+        });
+    let asked = daemon.clone();
     service.method("drain", "takes no new connections; open ones go on", &[], move |_| {
         asked.drain();
         let left = asked.connections.len();
         async move { Ok(json!({ "connections": left })) }
     })
+}
+
+fn switch(daemon: &Daemon, params: &Params) -> Result<Value, CallError> {
+    let name = params.text("name")?;
+    let off = match params.text("action")? {
+        "up" => false,
+        "down" => true,
+        _ => return Err(CallError::argument("action", "expected up or down")),
+    };
+    let path = daemon.paths.all().into_iter().find(|path| path.config.name == name);
+    let path = path.ok_or_else(|| CallError::not_found(format!("no path {name}")))?;
+    daemon.manager.switch(&path, off);
+    Ok(json!({ "state": path.standing().state(), "reason": path.standing().reason() }))
 }
 
 /// The answer of `status`.
@@ -94,7 +118,7 @@ pub fn status(daemon: &Daemon) -> Value {
         "configuration": &*daemon.configuration.borrow(),
         "draining": daemon.draining.get(),
         "servers": servers,
-        "paths": [],
+        "paths": paths(daemon),
         "counters": {
             "connections": daemon.connections.len(),
             "tunnelled": tunnelled,
@@ -112,6 +136,38 @@ pub fn status(daemon: &Daemon) -> Value {
             "limited": limited,
         },
     })
+}
+
+fn paths(daemon: &Daemon) -> Vec<Value> {
+    let subflows: Vec<sys::Subflow> = daemon
+        .connections
+        .list()
+        .iter()
+        .filter_map(|connection| sys::subflows(connection.tunnel.borrow().as_ref()?.as_ref()).ok())
+        .flatten()
+        .collect();
+    let described = daemon.paths.all().into_iter().map(|path| {
+        let own = |subflow: &&sys::Subflow| path.addresses.get().contains(&Some(subflow.local.ip()));
+        let (received, sent) = Paths::bytes(&path);
+        let live = subflows.iter().filter(own);
+        let standing = path.standing();
+        let health = path.health.borrow();
+        json!({
+            "name": path.config.name,
+            "device": *path.device.borrow(),
+            "address": path.addresses.get().into_iter().flatten().next().map(|address| address.to_string()),
+            "state": standing.state(),
+            "reason": standing.reason(),
+            "rtt": health.rtt().map(seconds),
+            "loss": health.loss().map(|loss| (f64::from(loss) * 1000.0).round() / 1000.0),
+            "rx_bytes": live.clone().map(|subflow| subflow.received).sum::<u64>() + received,
+            "tx_bytes": live.clone().map(|subflow| subflow.sent).sum::<u64>() + sent,
+            "subflows": live.clone().count(),
+            // A subflow is proof; otherwise what the last connection that began here came to.
+            "mptcp": if live.count() > 0 { Some(true) } else { path.mptcp.get() },
+        })
+    });
+    described.collect()
 }
 
 fn describe(connection: &Connection) -> Value {

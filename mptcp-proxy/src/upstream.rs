@@ -408,10 +408,11 @@ impl Upstream {
         let begun = Instant::now();
         let outgoing = Outgoing { mptcp: true, bind, mark: None, congestion: self.congestion.as_deref() };
         let mut stream = outgoing.connect(self.config.address, limit).await?;
-        if !net::is_mptcp(&stream) {
+        let mptcp = net::is_mptcp(&stream);
+        self.paths.note_connection(bind, mptcp);
+        if !mptcp {
             increment(&self.counters.without_mptcp);
         }
-        self.paths.note_mptcp(bind, net::is_mptcp(&stream));
         self.measure(begun.elapsed());
         let known = {
             let session = self.session.borrow();

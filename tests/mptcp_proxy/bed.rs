@@ -89,12 +89,23 @@ impl Bed {
         bed
     }
 
+    /// Limits both paths, both ways, to so many Mbit/s.
+    pub fn shape(&self, mbit: u32) {
+        for router in [&self.r1, &self.r2] {
+            for path in ["p1", "p2"] {
+                router.run(&format!(
+                    "tc qdisc replace dev {path} root tbf rate {mbit}mbit burst 4kb latency 60ms"
+                ));
+            }
+        }
+    }
+
     /// Starts the server half on r2 with the usual configuration and these further lines in its server section.
     pub fn start_server(&self, more: &str) -> Daemon {
         self.env2.write_config(
             "mptcp-proxy",
             &format!(
-                "config server 'vps'\n{more}\nconfig user 'r1'\n\toption server 'vps'\n\toption key '{KEY}'\n"
+                "config server 'vps'\n\toption congestion 'reno'\n{more}\nconfig user 'r1'\n\toption server 'vps'\n\toption key '{KEY}'\n"
             ),
         );
         start(&self.r2, &self.env2)
@@ -131,7 +142,7 @@ impl Bed {
 /// The client's configuration, with path sections.
 pub fn client_config(client: &str, upstream: &str) -> String {
     format!(
-        "config client 'lan'\n\tlist server 'vps'\n\tlist device 'lan'\n{client}\n\
+        "config client 'lan'\n\tlist server 'vps'\n\tlist device 'lan'\n\toption congestion 'reno'\n{client}\n\
          config upstream 'vps'\n\toption address '{R2}'\n\toption key '{KEY}'\n{upstream}\n\
          config path 'one'\n\toption device 'p1'\n\nconfig path 'two'\n\toption device 'p2'\n"
     )

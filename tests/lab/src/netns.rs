@@ -46,6 +46,20 @@ impl Netns {
         run(self.command(program).args(words))
     }
 
+    /// The same with text on stdin.
+    pub fn run_with_input(&self, line: &str, input: &str) {
+        use std::io::Write;
+        let mut words = line.split_whitespace();
+        let program = words.next().unwrap_or_else(|| panic!("empty command line"));
+        let mut child =
+            self.command(program).args(words).stdin(Stdio::piped()).spawn().expect("ip netns exec");
+        let mut stdin = child.stdin.take().expect("it was asked for");
+        stdin.write_all(input.as_bytes()).expect("the program reads its input");
+        drop(stdin);
+        let status = child.wait().expect("the program ends");
+        assert!(status.success(), "{line}: {status}");
+    }
+
     /// Runs `ip` with these arguments (split at blanks) inside.
     pub fn ip(&self, arguments: &str) -> String {
         run(Command::new("ip").args(["-n", &self.name]).args(arguments.split_whitespace()))
