@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::capture::{wait_for, Capture, PATIENCE};
+use crate::certs::{Authority, Issued};
 use crate::process::{finish, Process};
 
 /// The only user.
@@ -31,6 +32,7 @@ pub struct Broker {
     dir: TempDir,
     setup: Setup,
     port: u16,
+    tls_port: u16,
     process: Option<Process>,
 }
 
@@ -38,7 +40,16 @@ pub struct Broker {
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
     forgetful: bool,
+    tls: Option<Tls>,
     lines: Vec<String>,
+}
+
+/// A second listener.
+#[derive(Debug, Clone)]
+struct Tls {
+    certificate: Issued,
+    authority: PathBuf,
+    ask_clients: bool,
 }
 
 impl Setup {
@@ -46,6 +57,23 @@ impl Setup {
     #[must_use]
     pub fn forgetful(mut self) -> Self {
         self.forgetful = true;
+        self
+    }
+
+    /// Listens with TLS on [`Broker::tls_port`], too.
+    #[must_use]
+    pub fn tls(mut self, authority: &Authority, certificate: &Issued) -> Self {
+        let tls = Tls { certificate: certificate.clone(), authority: authority.file(), ask_clients: false };
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Whoever comes over TLS needs a certificate of the same authority.
+    #[must_use]
+    pub fn ask_clients(mut self) -> Self {
+        if let Some(tls) = &mut self.tls {
+            tls.ask_clients = true;
+        }
         self
     }
 
@@ -60,11 +88,11 @@ impl Setup {
     pub fn start(self) -> Broker {
         let dir = TempDir::with_prefix("lab-broker-")
             .unwrap_or_else(|error| panic!("no temporary directory: {error}"));
-        let mut broker = Broker { dir, setup: self, port: 0, process: None };
+        let mut broker = Broker { dir, setup: self, port: 0, tls_port: 0, process: None };
         broker.write_password();
         // The port may be taken between its choice and the start.
         for _ in 0..5 {
-            broker.port = free_port();
+            (broker.port, broker.tls_port) = (free_port(), free_port());
             if broker.try_start() {
                 return broker;
             }
@@ -82,6 +110,11 @@ impl Broker {
     /// The port, the same after each restart.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port for TLS, for a broker that was set up with it; the same after each restart.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// A directory of its own, for certificates and lists that configuration lines name.
@@ -207,6 +240,17 @@ impl Broker {
             "listener {} 127.0.0.1\nallow_anonymous false\npassword_file {dir}/passwords\n",
             self.port
         );
+        if let Some(tls) = &self.setup.tls {
+            let _ = writeln!(
+                config,
+                "listener {} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate {}",
+                self.tls_port,
+                tls.authority.display(),
+                tls.certificate.cert.display(),
+                tls.certificate.key.display(),
+                tls.ask_clients
+            );
+        }
         for line in &self.setup.lines {
             let _ = writeln!(config, "{line}");
         }

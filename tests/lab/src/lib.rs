@@ -5,16 +5,22 @@
 
 pub mod broker;
 pub mod capture;
+pub mod certs;
 pub mod netns;
 pub mod process;
+pub mod smtp;
+pub mod tcp_fault;
 pub mod ubusd;
 pub mod ubusd_double;
 pub mod webhook;
 
 pub use broker::Broker;
 pub use capture::{wait_for, wait_or, Capture, PATIENCE};
+pub use certs::Authority;
 pub use netns::Netns;
 pub use process::{ask, binary, Daemon, Environment, Finished};
+pub use smtp::MailServer;
+pub use tcp_fault::FaultyLink;
 pub use ubusd::Ubusd;
 pub use ubusd_double::UbusdDouble;
 pub use webhook::Webhook;

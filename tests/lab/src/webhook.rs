@@ -2,18 +2,24 @@
 //! A local receiver of HTTP requests that answers as the test wants.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
 use crate::capture::{wait_for, PATIENCE};
+use crate::certs::Issued;
 
 /// The largest request that is taken, in bytes.
 const MAX_BODY: u64 = 32 << 20;
 
-/// A plain HTTP/1.1 server on a port of its own; it stops on drop.
+/// An HTTP/1.1 server, plain or with TLS, on a port of its own; it stops on drop.
 ///
 /// Requests are recorded when they have arrived whole, in the order of their arrival, whatever the answer.
 #[derive(Debug)]
@@ -57,6 +63,18 @@ pub enum Answer {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    tls: Option<Arc<ServerConfig>>,
+}
+
+/// Decides on the answer to a request.
+struct Judge(Box<Decide>);
+
+type Decide = dyn FnMut(&Request) -> Option<Answer> + Send;
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +82,7 @@ struct State {
     requests: Vec<Request>,
     planned: VecDeque<Answer>,
     otherwise: Option<Answer>,
+    judge: Option<Judge>,
     /// Counts the stops; what belongs to an earlier generation ends.
     generation: u32,
 }
@@ -72,6 +91,12 @@ impl Webhook {
     /// Listens on a free port of the loopback and answers everything with 200 `ok`.
     pub fn start() -> Self {
         Self::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Arc::default())
+    }
+
+    /// As [`Webhook::start`], with TLS and this certificate.
+    pub fn start_tls(certificate: &Issued) -> Self {
+        let shared = Shared { tls: Some(Arc::new(server_config(certificate))), ..Shared::default() };
+        Self::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Arc::new(shared))
     }
 
     /// Where requests go: `http://127.0.0.1:PORT` and this path, which starts with `/`.
@@ -92,6 +117,11 @@ impl Webhook {
     /// All requests without a planned answer are answered so from now on.
     pub fn answer(&self, answer: Answer) {
         self.shared.state().otherwise = Some(answer);
+    }
+
+    /// Every request without a planned answer is judged from now on; `None` is answered as before.
+    pub fn judge(&self, judge: impl FnMut(&Request) -> Option<Answer> + Send + 'static) {
+        self.shared.state().judge = Some(Judge(Box::new(judge)));
     }
 
     /// What has arrived so far.
@@ -182,8 +212,12 @@ impl Shared {
 
     fn record(&self, request: Request) -> Answer {
         let mut state = self.state();
+        let planned = state.planned.pop_front();
+        let answer = planned
+            .or_else(|| state.judge.as_mut().and_then(|judge| (judge.0)(&request)))
+            .or_else(|| state.otherwise.clone());
         state.requests.push(request);
-        state.planned.pop_front().or_else(|| state.otherwise.clone()).unwrap_or_else(Answer::ok)
+        answer.unwrap_or_else(Answer::ok)
     }
 }
 
@@ -194,13 +228,21 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, generation: u32) {
         }
         let Ok(stream) = stream else { continue };
         let shared = Arc::clone(shared);
-        thread::spawn(move || serve(&stream, &shared, generation));
+        thread::spawn(move || {
+            let _ = stream.set_read_timeout(Some(PATIENCE));
+            match &shared.tls {
+                None => serve(stream, &shared, generation),
+                Some(config) => {
+                    let Ok(session) = ServerConnection::new(Arc::clone(config)) else { return };
+                    serve(StreamOwned::new(session, stream), &shared, generation);
+                }
+            }
+        });
     }
 }
 
-fn serve(stream: &TcpStream, shared: &Shared, generation: u32) {
-    let _ = stream.set_read_timeout(Some(PATIENCE));
-    let Ok(request) = receive(stream) else { return };
+fn serve(mut stream: impl Read + Write, shared: &Shared, generation: u32) {
+    let Ok(request) = receive(&mut stream) else { return };
     let mut answer = shared.record(request);
     while let Answer::Delayed(time, then) = answer {
         if shared.stopped_within(time, generation) {
@@ -219,16 +261,29 @@ fn serve(stream: &TcpStream, shared: &Shared, generation: u32) {
     };
     let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
     let length = body.len();
-    let mut stream = stream;
     let _ = write!(
         stream,
         "HTTP/1.1 {status} Programmed\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
     );
+    let _ = stream.flush();
+}
+
+fn server_config(certificate: &Issued) -> ServerConfig {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_file_iter(&certificate.cert)
+        .unwrap_or_else(|error| panic!("{}: {error}", certificate.cert.display()))
+        .collect();
+    let chain = chain.unwrap_or_else(|error| panic!("{}: {error}", certificate.cert.display()));
+    let key = PrivateKeyDer::from_pem_file(&certificate.key)
+        .unwrap_or_else(|error| panic!("{}: {error}", certificate.key.display()));
+    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .unwrap_or_else(|error| panic!("TLS: {error}"))
 }
 
 /// RFC 9112, as far as clients that send alerts use it: a body by length or in chunks.
-fn receive(stream: &TcpStream) -> io::Result<Request> {
-    let mut reader = BufReader::new(stream.take(MAX_BODY));
+fn receive(stream: &mut (impl Read + Write)) -> io::Result<Request> {
+    let mut reader = BufReader::new(Read::take(stream, MAX_BODY));
     let start = line(&mut reader)?;
     let mut words = start.split(' ');
     let (Some(method), Some(path), Some("HTTP/1.1")) = (words.next(), words.next(), words.next()) else {
@@ -247,8 +302,9 @@ fn receive(stream: &TcpStream) -> io::Result<Request> {
     let header =
         |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     if header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue")) {
-        let mut stream = stream;
+        let stream = reader.get_mut().get_mut();
         stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        stream.flush()?;
     }
     let mut body = Vec::new();
     if header("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
