@@ -9,7 +9,7 @@ purpose=${1:?usage: setup.sh build|test}
 # program or file to look for : Debian package that brings it
 build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
 test_parts="$build_parts
-	mosquitto:mosquitto mosquitto_sub:mosquitto-clients
+	mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/sbin/exim4:exim4-daemon-light
 	cmake:cmake make:make c++:g++ /usr/lib/llvm-14/lib/libclang.so:libclang-14-dev
 	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux"
 

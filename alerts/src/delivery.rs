@@ -210,8 +210,14 @@ impl Alerts {
         let _ = accepted.wait_for(|&accepted| target.wrapping_sub(accepted).cast_signed() <= 0).await;
     }
 
-    /// Takes in what was raised, writes the journal and says goodbye to the broker. What waits stays in the outbox.
+    /// Takes in what was raised, writes the journal and says goodbye to the broker; a second at most. What waits stays in
+    /// the outbox.
     pub async fn stop(self) {
+        self.goodbye().await;
+    }
+
+    /// As [`Alerts::stop`], for a delivery that is shared; no MQTT afterwards.
+    pub async fn goodbye(&self) {
         self.flush().await;
         #[cfg(feature = "mqtt")]
         {
@@ -219,8 +225,8 @@ impl Alerts {
             let mut connections = self.shared.connections.replace(none);
             connections.stop().await;
         }
-        let take_unsynced = self.shared.journal.borrow_mut().take_unsynced();
-        if let Some(file) = take_unsynced {
+        let unsynced = self.shared.journal.borrow_mut().take_unsynced();
+        if let Some(file) = unsynced {
             let _ = tokio::task::spawn_blocking(move || file.sync_data()).await;
         }
     }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -11,20 +12,21 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
-/// Signs certificates; its files are deleted on drop.
+/// Signs certificates; its files are deleted when it and all it issued are dropped.
 pub struct Authority {
-    dir: TempDir,
+    dir: Arc<TempDir>,
     issuer: CertifiedIssuer<'static, KeyPair>,
     issued: AtomicUsize,
 }
 
-/// A certificate with its key, as PEM files.
+/// A certificate with its key, as PEM files that outlive the authority.
 #[derive(Debug, Clone)]
 pub struct Issued {
     /// The certificate.
     pub cert: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    _dir: Arc<TempDir>,
 }
 
 impl Authority {
@@ -38,7 +40,7 @@ impl Authority {
             .unwrap_or_else(|error| panic!("no authority: {error}"));
         let dir = TempDir::with_prefix("lab-certs-")
             .unwrap_or_else(|error| panic!("no temporary directory: {error}"));
-        let authority = Self { dir, issuer, issued: AtomicUsize::new(0) };
+        let authority = Self { dir: Arc::new(dir), issuer, issued: AtomicUsize::new(0) };
         write(&authority.file(), &authority.issuer.pem());
         authority
     }
@@ -78,7 +80,7 @@ impl Authority {
         let cert = params.signed_by(&key, &self.issuer).unwrap_or_else(|error| panic!("not signed: {error}"));
         let number = self.issued.fetch_add(1, Ordering::Relaxed);
         let path = |kind: &str| self.dir.path().join(format!("{number}.{kind}.pem"));
-        let issued = Issued { cert: path("cert"), key: path("key") };
+        let issued = Issued { cert: path("cert"), key: path("key"), _dir: Arc::clone(&self.dir) };
         write(&issued.cert, &cert.pem());
         write(&issued.key, &key.serialize_pem());
         issued

@@ -201,6 +201,7 @@ keep:
   driver = appendfile
   directory = {dir}/mail
   maildir_format
+  batch_max = 100
   envelope_to_add
   {user}
 

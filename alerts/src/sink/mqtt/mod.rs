@@ -140,8 +140,9 @@ impl Connections {
 
     /// Says goodbye to the brokers.
     pub(crate) async fn stop(&mut self) {
-        for link in [self.telemetry.take(), self.events.take()].into_iter().flatten() {
-            link.stop.notify_one();
+        let links = [self.telemetry.take(), self.events.take()];
+        links.iter().flatten().for_each(|link| link.stop.notify_one());
+        for link in links.into_iter().flatten() {
             let mut task = link.task;
             if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
                 task.abort();
