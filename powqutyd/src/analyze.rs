@@ -5,6 +5,7 @@ use crate::clock::Utc;
 use crate::source::decode::{DecodeError, Format, SampleReader, Scaling};
 use lexopt::prelude::*;
 use openwrt::uci::parse_duration;
+use power_quality::compliance::{Account, Verdict};
 use power_quality::{Analyzer, Config, Lamp, Measurement, NominalFrequency, Thresholds, TimeMap};
 use std::ffi::OsString;
 use std::fmt;
@@ -37,6 +38,9 @@ grid:
 output:
   --only TYPE,...            window frequency aggregate flicker event rvc gap compliance
 ";
+
+/// Share of the week that events may fill before their light turns red, in %, as the daemon's default.
+const EVENT_TIME_SHARE: f64 = 5.0;
 
 /// Types of output lines, as `--only` names them.
 const TYPES: [&str; 8] = ["window", "frequency", "aggregate", "flicker", "event", "rvc", "gap", "compliance"];
@@ -144,6 +148,7 @@ impl Job {
             input.ok_or_else(|| AnalyzeError::Usage("expected a file, or - for standard input".into()))?;
         let path = (input != *"-").then(|| PathBuf::from(&input));
         let by_name = input.to_str().and_then(Format::of_file_name);
+        let format = format.or(by_name).unwrap_or(Format::F32le);
         let defaults = Config::new(rate, nominal_voltage, nominal_frequency);
         let config = Config {
             thresholds,
@@ -152,18 +157,11 @@ impl Job {
             harmonic_window_s: window,
             harmonic_share: share,
             network,
+            // Only an integer format shows where its converter ends.
+            converter_limits: (format == Format::S16le).then(|| scaling.range_of_s16()),
             ..defaults
         };
-        Ok(Self {
-            path,
-            format: format.or(by_name).unwrap_or(Format::F32le),
-            scaling,
-            column,
-            start,
-            chunk,
-            config,
-            only,
-        })
+        Ok(Self { path, format, scaling, column, start, chunk, config, only })
     }
 
     fn run(&self, output: impl Write) -> Result<(), AnalyzeError> {
@@ -194,6 +192,8 @@ impl Job {
         }
         let mut reader = SampleReader::new(input, self.format, self.scaling, self.column).map_err(broken)?;
         let mut lines = Lines::new(&mut output, self.start, self.only.as_deref());
+        let origin = self.start.map_or(0.0, |start| start.seconds());
+        let mut account = Account::new(&self.config, EVENT_TIME_SHARE, origin);
         let mut progress = size.and_then(Progress::new);
         let mut chunk = vec![0.0; self.chunk];
         let mut empty = true;
@@ -202,7 +202,10 @@ impl Job {
                 (0, end) => break end,
                 (count, end) => {
                     empty = false;
-                    analyzer.push(&chunk[..count], &mut |measurement| lines.write(&measurement));
+                    analyzer.push(&chunk[..count], &mut |measurement| {
+                        account.take(&measurement);
+                        lines.write(&measurement);
+                    });
                     if end.is_err() {
                         break end;
                     }
@@ -221,7 +224,11 @@ impl Job {
         if end.is_ok() && empty {
             return Err(AnalyzeError::Failed(format!("{name}: empty, there are no samples in it")));
         }
-        analyzer.finish(&mut |measurement| lines.write(&measurement));
+        analyzer.finish(&mut |measurement| {
+            account.take(&measurement);
+            lines.write(&measurement);
+        });
+        lines.verdict(&account.verdict());
         lines.finish()?;
         end.map_err(broken)
     }
@@ -276,6 +283,18 @@ impl<'a, W: Write> Lines<'a, W> {
         self.error = self.output.write_all(&self.line).err();
     }
 
+    /// The last line: the EN 50160 verdict over what was read.
+    fn verdict(&mut self, verdict: &Verdict) {
+        if self.error.is_some() || self.only.is_some_and(|only| !only.contains(&"compliance")) {
+            return;
+        }
+        self.line.clear();
+        let line = Tagged { kind: "compliance", verdict };
+        let written = serde_json::to_writer(&mut self.line, &line).map_err(io::Error::from);
+        self.line.push(b'\n');
+        self.error = written.and_then(|()| self.output.write_all(&self.line)).err();
+    }
+
     fn finish(self) -> Result<(), AnalyzeError> {
         let written = match self.error {
             Some(error) => Err(error),
@@ -289,6 +308,14 @@ impl<'a, W: Write> Lines<'a, W> {
             _ => Ok(()),
         }
     }
+}
+
+#[derive(serde::Serialize)]
+struct Tagged<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    verdict: &'a Verdict,
 }
 
 /// The `type` of an output line and its start in seconds; `None` for what is of use only to a live view.

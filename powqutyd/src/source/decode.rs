@@ -61,6 +61,16 @@ impl Default for Scaling {
     }
 }
 
+impl Scaling {
+    /// Volts at the two ends of a 16-bit converter, the lower first; samples there are clipped.
+    #[must_use]
+    pub fn range_of_s16(self) -> (f32, f32) {
+        let volts = |raw: i16| (f32::from(raw) - self.offset) * self.scale;
+        let (a, b) = (volts(i16::MIN), volts(i16::MAX));
+        (a.min(b), a.max(b))
+    }
+}
+
 /// Why the samples of an input cannot be read.
 #[derive(Debug)]
 pub enum DecodeError {
