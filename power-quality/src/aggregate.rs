@@ -4,7 +4,7 @@
 //! Windows follow each other without gap; at the UTC 10-minute tick a new window and a new 150/180-cycle
 //! interval begin while the running ones finish (IEC 61000-4-30 4.5, figure 1: overlap 1 and overlap 2).
 
-use crate::clock::Clock;
+use crate::clock::{Clock, STEP_S, TICK_S};
 use crate::phase::PhaseTracker;
 use crate::result::{Aggregate, Interval, Measurement, Spectrum, Window, ORDERS};
 
@@ -124,14 +124,14 @@ impl Intervals {
         self.ten.clear();
     }
 
-    /// The clock has moved: the tick in progress is the next one after `position`.
-    pub(crate) fn clock_moved(&mut self, position: f64, clock: &Clock) {
-        let next = clock.tick_number(position) + 1;
-        // Moved back over a tick that has just passed: it does not come again.
-        let again = next == self.next_tick - 1 && self.ten_start > position - 60.0 * clock.rate();
-        self.next_tick = if again { next + 1 } else { next };
+    /// The clock has moved. A small correction moves the next tick; a step chooses another one.
+    pub(crate) fn clock_moved(&mut self, clock: &Clock) {
+        let ahead = clock.tick_position(self.next_tick) - self.main.start;
+        if !clock.is_next(ahead, TICK_S) {
+            self.next_tick = clock.tick_number(self.main.start) + 1;
+        }
         let begin = clock.tick_position(self.next_tick - 1);
-        if (begin - self.ten_start).abs() > clock.rate() {
+        if !self.overlap && (begin - self.ten_start).abs() > STEP_S * clock.rate() {
             self.ten_whole = false;
             self.two_whole = false;
         }

@@ -3,7 +3,7 @@
 
 use crate::aggregate::{Closed, Intervals, Span};
 use crate::buffer::{interpolate, SampleBuffer, HISTORY};
-use crate::clock::{Clock, TimeMap};
+use crate::clock::{Clock, TimeMap, TICK_S};
 use crate::config::{Config, ConfigError, Thresholds};
 use crate::events::{Change, VoltageEvent, VoltageEvents};
 use crate::flags::Disturbances;
@@ -192,9 +192,12 @@ impl Analyzer {
         self.clock.set(map);
         if self.pending_start.is_none() {
             let position = self.tracker.boundary();
-            self.intervals.clock_moved(position, &self.clock);
+            self.intervals.clock_moved(&self.clock);
             self.frequency.clock_moved(position, &self.clock);
-            self.flicker_tick = self.clock.tick_number(position) + 1;
+            let ahead = self.clock.tick_position(self.flicker_tick) - position;
+            if !self.clock.is_next(ahead, TICK_S) {
+                self.flicker_tick = self.clock.tick_number(position) + 1;
+            }
         }
     }
 
@@ -368,7 +371,7 @@ impl Analyzer {
         if tick <= end {
             self.flicker.advance(&self.buffer, tick);
             self.pst = self.flicker.close();
-            self.flicker_tick = self.clock.tick_number(end) + 1;
+            self.flicker_tick += 1;
         }
         self.flicker.advance(&self.buffer, end);
     }

@@ -13,7 +13,9 @@ pub struct TimeMap {
 }
 
 /// Seconds of the 10-minute tick (IEC 61000-4-30 4.5.1).
-const TICK_S: f64 = 600.0;
+pub(crate) const TICK_S: f64 = 600.0;
+/// A correction beyond this is a step of the clock, not its discipline, in seconds.
+pub(crate) const STEP_S: f64 = 2.0;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
@@ -64,6 +66,12 @@ impl Clock {
     /// Position of the start of the UTC interval `number` of length `period_s`.
     pub(crate) fn interval_start(&self, number: i64, period_s: f64) -> f64 {
         self.map.sample + (number as f64 * period_s - self.map.unix_s) * self.map.rate
+    }
+
+    /// Whether something that comes `ahead` samples from now, once per `period_s`, can be what comes next.
+    pub(crate) fn is_next(&self, ahead: f64, period_s: f64) -> bool {
+        let ahead_s = ahead / self.map.rate;
+        (-STEP_S..=period_s + STEP_S).contains(&ahead_s)
     }
 
     pub(crate) fn tick_number(&self, position: f64) -> i64 {

@@ -37,10 +37,11 @@ impl FrequencyMeter {
         self.seen = 0;
     }
 
-    /// The clock has moved; another clock interval than the expected one is in progress.
+    /// The clock has moved; after a step another interval than the one expected is in progress.
     pub(crate) fn clock_moved(&mut self, position: f64, clock: &Clock) {
-        let number = clock.interval_number(position, INTERVAL_S);
-        if number != self.number && number + 1 != self.number {
+        let ahead = clock.interval_start(self.number + 1, INTERVAL_S) - position;
+        // Before the first whole interval its end may be two lengths away.
+        if !clock.is_next(ahead, INTERVAL_S) && !clock.is_next(ahead, 2.0 * INTERVAL_S) {
             self.start(position, clock);
         }
     }

@@ -5,7 +5,7 @@
 mod support;
 
 use power_quality::{Analyzer, FlickerKind, Interval, NominalFrequency, TimeMap};
-use support::{near, run, Results, Signal};
+use support::{near, run, Random, Results, Signal};
 
 fn run_at(signal: &Signal, unix_s: f64) -> Results {
     let mut results = Results::default();
@@ -175,6 +175,54 @@ fn utc_that_comes_later_moves_the_ticks() {
     near("tick", tens[0].start_s + tens[0].duration_s, 8.0 + 15.0, 1e-6);
     assert!(tens.iter().all(|ten| ten.partial));
     assert!(results.flicker.is_empty(), "no severity of incomplete ten minutes");
+}
+
+#[test]
+fn a_clock_that_is_corrected_every_second_loses_no_tick() {
+    // The converter runs 40 ppm slow, the estimate of UTC is off by up to 3 ms, anew each second.
+    for seed in 0..6 {
+        let rate = 2_000.0 * (1.0 - 40e-6);
+        let signal = Signal::new(70.0).rate(rate).frequency(50.02);
+        let mut random = Random(seed);
+        let mut results = Results::default();
+        let mut analyzer =
+            Analyzer::new(Signal::new(1.0).rate(2_000.0).config(230.0, NominalFrequency::Hz50)).unwrap();
+        let unix_s = 1_795_170_000.0 - 35.0 + random.uniform();
+        for (second, samples) in signal.samples().chunks(1_999).enumerate() {
+            let sample = (second * 1_999) as f64;
+            let error = 0.006 * (random.uniform() - 0.5);
+            analyzer.set_time(TimeMap { sample, unix_s: unix_s + sample / rate + error, rate });
+            analyzer.push(samples, &mut |m| results.take(m));
+        }
+        analyzer.finish(&mut |m| results.take(m));
+        let tens = results.aggregates_of(Interval::TenMinutes);
+        assert_eq!(tens.len(), 2, "{seed}");
+        near("tick", tens[1].start_s, 1_795_170_000.0 - unix_s, 0.02);
+        let starts: Vec<f64> = results.frequencies.iter().map(|ten| ten.start_s).collect();
+        assert!((6..=7).contains(&starts.len()), "{starts:?}");
+        assert!(starts.windows(2).all(|pair| (pair[1] - pair[0] - 10.0).abs() < 0.01), "{starts:?}");
+        for ten in &results.frequencies {
+            near("frequency", ten.frequency.unwrap(), 50.02, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_steps_by_hours_finds_the_next_tick() {
+    let signal = Signal::new(60.0);
+    let samples = signal.samples();
+    let mut results = Results::default();
+    let mut analyzer = Analyzer::new(signal.config(230.0, NominalFrequency::Hz50)).unwrap();
+    analyzer.set_time(TimeMap { sample: 0.0, unix_s: 100.0, rate: 10_240.0 });
+    let (before, after) = samples.split_at(20 * 10_240);
+    analyzer.push(before, &mut |m| results.take(m));
+    analyzer.set_time(TimeMap { sample: 20.0 * 10_240.0, unix_s: 1_795_169_985.0, rate: 10_240.0 });
+    analyzer.push(after, &mut |m| results.take(m));
+    analyzer.finish(&mut |m| results.take(m));
+    let tens = results.aggregates_of(Interval::TenMinutes);
+    assert_eq!(tens.len(), 2);
+    near("tick", analyzer.origin_unix_s().unwrap() + tens[1].start_s, 1_795_170_000.0, 1e-3);
+    assert!(tens.iter().all(|ten| ten.partial));
 }
 
 #[test]
