@@ -10,7 +10,7 @@ purpose=${1:?usage: setup.sh build|test}
 build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
 test_parts="$build_parts
 	mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/sbin/exim4:exim4-daemon-light
-	cmake:cmake make:make c++:g++ /usr/lib/llvm-14/lib/libclang.so:libclang-14-dev
+	cmake:cmake make:make c++:g++ /usr/lib/llvm-*/lib/libclang.so:libclang-dev
 	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux"
 
 case $purpose in
@@ -26,7 +26,12 @@ command -v cargo >/dev/null 2>&1 || {
 
 present() {
 	case $1 in
-	/*) [ -e "$1" ] ;;
+	/*)
+		for file in $1; do
+			[ ! -e "$file" ] || return 0
+		done
+		return 1
+		;;
 	*) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 ;;
 	esac
 }
