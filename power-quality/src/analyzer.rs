@@ -345,6 +345,9 @@ impl Analyzer {
             self.tracker.reacquire(&self.buffer);
         }
         self.flicker.adapt(libm::sqrt(half.square / (end - start)), end - start);
+        if let Some(cycle) = cycle {
+            self.flicker.couple(cycle.mean, end - start);
+        }
         self.sense(end);
         self.windows(end, last, out);
         self.ten_seconds(end, last, out);

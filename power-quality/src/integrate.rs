@@ -14,6 +14,8 @@ pub(crate) const MARGIN: i64 = 3;
 pub(crate) struct HalfCycle {
     /// Integral of the square (V² · samples).
     pub(crate) square: f64,
+    /// Integral (V · samples); over two half cycles it is the direct voltage.
+    pub(crate) sum: f64,
     /// Integral of `u · exp(-jπ(t - a)/(b - a))` (V · samples).
     pub(crate) re: f64,
     pub(crate) im: f64,
@@ -30,9 +32,10 @@ pub(crate) fn half_cycle(buffer: &SampleBuffer, a: f64, b: f64) -> HalfCycle {
     let (sin, cos) = libm::sincos(omega);
     let twice_cos = 2.0 * cos;
 
-    let (mut square, mut s1, mut s2) = (0.0, 0.0, 0.0);
+    let (mut square, mut total, mut s1, mut s2) = (0.0, 0.0, 0.0, 0.0);
     for &node in nodes {
         let u = f64::from(node);
+        total += u;
         square += u * u;
         let s0 = u + twice_cos * s1 - s2;
         s2 = s1;
@@ -51,13 +54,14 @@ pub(crate) fn half_cycle(buffer: &SampleBuffer, a: f64, b: f64) -> HalfCycle {
         let head_node = f64::from(nodes[k]);
         let tail_node = f64::from(nodes[tail + k]);
         square += span.head[k] * head_node * head_node + span.tail[k] * tail_node * tail_node;
+        total += span.head[k] * head_node + span.tail[k] * tail_node;
         sum.add(head_phase, span.head[k] * head_node);
         sum.add(tail_phase, span.tail[k] * tail_node);
         head_phase = head_phase.times(step);
         tail_phase = tail_phase.times(step);
     }
     let turned = sum.times(Phasor::turned(-omega * (span.first as f64 - a)));
-    HalfCycle { square: square.max(0.0), re: turned.re, im: turned.im }
+    HalfCycle { square: square.max(0.0), sum: total, re: turned.re, im: turned.im }
 }
 
 /// Mean square between `a` and `b` (V²).

@@ -39,6 +39,8 @@ pub(crate) struct Cycle {
     pub(crate) end: f64,
     /// Urms(1/2) in volts (IEC 61000-4-30 3.24).
     pub(crate) rms: f64,
+    /// Mean, the direct voltage.
+    pub(crate) mean: f64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -184,7 +186,12 @@ impl PhaseTracker {
             } else {
                 self.candidate = None;
             }
-            Cycle { start, end, rms: libm::sqrt((first.square + half_cycle.square) / period) }
+            Cycle {
+                start,
+                end,
+                rms: libm::sqrt((first.square + half_cycle.square) / period),
+                mean: (first.sum + half_cycle.sum) / period,
+            }
         });
         self.next = self.predict(self.number + 1);
         cycle

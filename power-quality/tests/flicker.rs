@@ -144,6 +144,15 @@ fn severity_is_proportional_to_the_change() {
 }
 
 #[test]
+fn direct_voltage_is_not_flicker() {
+    for direct in [-23.0, 5.0] {
+        let results = Signal::new(20.0).dc(direct).run();
+        let highest = results.whole().filter_map(|window| window.pinst_max).fold(0.0, f64::max);
+        assert!(highest < 2e-3, "{direct} V: {highest}");
+    }
+}
+
+#[test]
 fn a_steady_voltage_does_not_flicker() {
     let results = modulated(600.0, 230.0, 50.0, |_| 1.0);
     let pst = results.flicker_of(FlickerKind::Pst);

@@ -192,7 +192,7 @@ impl Job {
         }
         let mut reader = SampleReader::new(input, self.format, self.scaling, self.column).map_err(broken)?;
         let mut lines = Lines::new(&mut output, self.start, self.only.as_deref());
-        let origin = self.start.map_or(0.0, |start| start.seconds());
+        let origin = self.start.map_or(0.0, Utc::seconds);
         let mut account = Account::new(&self.config, EVENT_TIME_SHARE, origin);
         let mut progress = size.and_then(Progress::new);
         let mut chunk = vec![0.0; self.chunk];

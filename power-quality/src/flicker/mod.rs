@@ -16,6 +16,8 @@ use filter::{LampModel, Sensation};
 const FILTER_RATE: f64 = 2_000.0;
 /// Time constant of the adaptation to the voltage (IEC 61000-4-15 5.2), in seconds.
 const ADAPTATION_S: f64 = 27.3;
+/// Time constant with which direct voltage is kept out, in seconds.
+const COUPLING_S: f64 = 1.0;
 /// The adaptation does not go below this share of the nominal voltage.
 const ADAPTATION_FLOOR: f64 = 0.05;
 /// Settling played before the first sample, in seconds.
@@ -34,6 +36,8 @@ pub(crate) struct Flickermeter {
     adapted: f64,
     /// 1 / (adapted² · divider)
     gain: f64,
+    /// Direct voltage that the input transformer of the standard's meter keeps out (V).
+    direct: f64,
     sum: f64,
     summed: u32,
     next: i64,
@@ -74,6 +78,7 @@ impl Flickermeter {
             classifier: Classifier::new(),
             adapted: config.nominal_voltage,
             gain: 0.0,
+            direct: 0.0,
             sum: 0.0,
             summed: 0,
             next: 0,
@@ -87,6 +92,7 @@ impl Flickermeter {
     /// Begins at sample `from` as if its first cycle had gone on for ever: `adapted` is the voltage the eye
     /// has adapted to, `period` the length of a cycle in samples.
     pub(crate) fn start(&mut self, buffer: &SampleBuffer, from: i64, period: f64, adapted: f64) {
+        let cycle = libm::floor(period) as i64;
         self.next = from;
         self.sum = 0.0;
         self.summed = 0;
@@ -95,12 +101,16 @@ impl Flickermeter {
         self.highest = [(f64::NEG_INFINITY, 0.0); KEPT];
         self.set_adapted(adapted);
         let count = (libm::ceil(SETTLING_S * self.rate / period) * period) as i64;
-        let square = |back: i64| {
+        let copied = |back: i64| {
             let ahead = libm::ceil(back as f64 / period) * period;
-            let u = f64::from(buffer.interpolate((from - back) as f64 + ahead));
+            f64::from(buffer.interpolate((from - back) as f64 + ahead))
+        };
+        let direct = (1..=cycle).map(copied).sum::<f64>() / cycle as f64;
+        self.direct = direct;
+        let square = |back: i64| {
+            let u = copied(back) - direct;
             u * u
         };
-        let cycle = libm::floor(period) as i64;
         let mean = (1..=cycle).map(square).sum::<f64>() / cycle as f64;
         self.sensation.settle(mean * self.gain * f64::from(self.divider));
         let mut back = count / i64::from(self.divider) * i64::from(self.divider);
@@ -125,6 +135,11 @@ impl Flickermeter {
         self.set_adapted(self.adapted + share * (rms - self.adapted));
     }
 
+    /// Follows the direct voltage, given the mean of a cycle; called every half cycle of `length` samples.
+    pub(crate) fn couple(&mut self, mean: f64, length: f64) {
+        self.direct += (1.0 - libm::exp(-length / self.rate / COUPLING_S)) * (mean - self.direct);
+    }
+
     fn set_adapted(&mut self, adapted: f64) {
         self.adapted = adapted.max(ADAPTATION_FLOOR * self.nominal);
         self.gain = 1.0 / (self.adapted * self.adapted * f64::from(self.divider));
@@ -133,6 +148,11 @@ impl Flickermeter {
     /// Takes the samples before `to`.
     pub(crate) fn advance(&mut self, buffer: &SampleBuffer, to: f64) {
         let end = libm::ceil(to) as i64;
+        let direct = self.direct;
+        let add = |sum: f64, &u: &f32| {
+            let u = f64::from(u) - direct;
+            sum + u * u
+        };
         let mut samples = buffer.range(self.next, end);
         self.next += samples.len() as i64;
         let mut highest = 0.0f64;
@@ -142,7 +162,7 @@ impl Flickermeter {
             let (head, rest) = samples.split_at(missing);
             samples = rest;
             self.summed += missing as u32;
-            self.sum = head.iter().fold(self.sum, |sum, &u| sum + f64::from(u) * f64::from(u));
+            self.sum = head.iter().fold(self.sum, add);
             if self.summed == self.divider {
                 self.point(self.sum, &mut highest);
                 self.summed = 0;
@@ -152,11 +172,11 @@ impl Flickermeter {
             let groups = samples.chunks_exact(self.divider as usize);
             let rest = groups.remainder();
             for group in groups {
-                let sum = group.iter().fold(0.0, |sum, &u| sum + f64::from(u) * f64::from(u));
+                let sum = group.iter().fold(0.0, add);
                 self.point(sum, &mut highest);
             }
             self.summed = rest.len() as u32;
-            self.sum = rest.iter().fold(0.0, |sum, &u| sum + f64::from(u) * f64::from(u));
+            self.sum = rest.iter().fold(0.0, add);
         }
         self.newest = (self.newest + 1) % KEPT;
         self.highest[self.newest] = (to, highest as f32);
