@@ -58,6 +58,7 @@ if [ "$mode" = quick ]; then
 	stage "lint" tests/lint.sh
 	stage "build" cargo build --all-targets || exit 1
 	stage "unit and end-to-end" tests quick
+	stage "alerts without TLS" cargo test --quiet -p alerts --features exec,mqtt
 	stage "doc examples" cargo test --quiet --doc
 	stage "uci against libuci" cargo test -p uci-oracle
 else

@@ -479,3 +479,7 @@ fn is_address(text: &str) -> bool {
     };
     plain(local) && plain(domain)
 }
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

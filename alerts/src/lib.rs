@@ -35,3 +35,9 @@ pub use inbox::AlertHandle;
 pub use outbox::SinkKind;
 #[cfg(feature = "mqtt")]
 pub use sink::mqtt::Telemetry;
+
+/// Reads any bytes as a journal of alerts and returns the length of the part that is whole: for the fuzzer.
+#[doc(hidden)]
+pub fn read_journal(bytes: &[u8]) -> usize {
+    outbox::fuzz(bytes)
+}

@@ -754,6 +754,30 @@ impl Entry {
     }
 }
 
+/// A restart on any bytes: what is whole in them is restored, and restored again from its own snapshot.
+pub(crate) fn fuzz(bytes: &[u8]) -> usize {
+    let now = Now { mono_ms: 0, wall_ms: 1_795_176_000_000, utc_offset_s: 0 };
+    let route =
+        Route { min_severity: Severity::Info, kinds: Vec::new(), events: true, summaries: true, quiet: true };
+    let policy = Policy {
+        routes: std::array::from_fn(|_| Some(route.clone())),
+        window: Duration::from_secs(600),
+        rate: 60,
+        expiry: Duration::from_secs(7 * 24 * 3600),
+        quiet_hours: None,
+        capacity: 192 * 1024,
+    };
+    let (mut outbox, whole) = Outbox::restore(policy.clone(), bytes, now);
+    let (again, _) = Outbox::restore(policy, &outbox.snapshot(now), now);
+    for sink in SinkKind::ALL {
+        assert_eq!((outbox.queued(sink), outbox.held(sink)), (again.queued(sink), again.held(sink)));
+    }
+    for sink in SinkKind::ALL {
+        outbox.next(sink, now);
+    }
+    whole
+}
+
 /// No alert is larger than some kilobytes, whatever a daemon puts in.
 fn clip(alert: &mut Alert) {
     clip_text(&mut alert.kind, 64);

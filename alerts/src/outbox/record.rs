@@ -211,6 +211,20 @@ fn crc32(bytes: &[u8]) -> u32 {
     })
 }
 
+/// Makes every frame's check sum right for what is in it.
+#[cfg(test)]
+pub(super) fn repair_check_sums(journal: &mut [u8]) {
+    let mut at = MAGIC.len();
+    while at + FRAME_HEADER <= journal.len() {
+        let length =
+            u32::from_le_bytes([journal[at], journal[at + 1], journal[at + 2], journal[at + 3]]) as usize;
+        let Some(payload) = journal.get(at + FRAME_HEADER..at + FRAME_HEADER + length) else { return };
+        let crc = crc32(payload);
+        journal[at + 4..at + FRAME_HEADER].copy_from_slice(&crc.to_le_bytes());
+        at += FRAME_HEADER + length;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

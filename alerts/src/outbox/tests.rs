@@ -339,6 +339,20 @@ fn any_bytes_are_a_journal_of_what_is_whole_in_them() {
     }
     let mut journal = record::MAGIC.to_vec();
     journal.extend(outbox.take_log());
+    let mut state = 7_u32;
+    for round in 0..2_000 {
+        // Good check sums around damaged content, too.
+        let mut damaged = journal.clone();
+        for _ in 0..round % 5 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let position =
+                record::MAGIC.len() + (state >> 8) as usize % (damaged.len() - record::MAGIC.len());
+            damaged[position] = state as u8;
+        }
+        fuzz(&damaged);
+        record::repair_check_sums(&mut damaged);
+        fuzz(&damaged);
+    }
     for cut in 0..journal.len() {
         let (outbox, whole) = Outbox::restore(policy(), &journal[..cut], at(0));
         assert!(whole <= cut && outbox.queued(SinkKind::Slack) <= 1);

@@ -316,3 +316,60 @@ async fn connect_tcp(peer: &str, broker: &Broker) -> Result<TcpStream, Closed> {
     }
     Err(Closed::because(reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// A double of a broker that lets nobody in who leaves a last will.
+    async fn broker_without_wills(listener: TcpListener) -> (Vec<bool>, TcpStream) {
+        let mut with_will = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut bytes = [0; 256];
+            let count = stream.read(&mut bytes).await.unwrap();
+            assert!(count > 12 && bytes[0] == 0x10);
+            let will = bytes[9] & 0b100 != 0;
+            with_will.push(will);
+            stream.write_all(if will { &[0x20, 2, 0, 5] } else { &[0x20, 2, 0, 0] }).await.unwrap();
+            if !will {
+                return (with_will, stream);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_refuses_the_last_will_is_used_without() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (state, mut seen) = watch::channel(State::default());
+        let (_requests, receiver) = mpsc::channel(1);
+        let broker = Broker { host: "127.0.0.1".into(), port, version5: false, login: None, tls: None };
+        let setup = Setup {
+            broker,
+            tls_verify: true,
+            client_id: "c".into(),
+            status_topic: "forbidden/status".into(),
+        };
+        let connection = Connection {
+            setup,
+            requests: receiver,
+            values: Values::default(),
+            state,
+            kick: Rc::default(),
+            stop: Rc::default(),
+        };
+        let work = async {
+            tokio::select! {
+                () = connection.run() => unreachable!("it runs for ever"),
+                state = seen.wait_for(|state| state.connected) => assert!(state.unwrap().without_will),
+            }
+        };
+        let ((with_will, _open), ()) =
+            timeout(Duration::from_secs(60), async { tokio::join!(broker_without_wills(listener), work) })
+                .await
+                .unwrap();
+        assert_eq!(with_will, [true, false]);
+    }
+}

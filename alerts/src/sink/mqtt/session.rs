@@ -204,6 +204,11 @@ impl Session {
 
     /// What the received bytes mean.
     pub(super) fn next_event(&mut self) -> Result<Option<Event>, Closed> {
+        const FIRST: [u8; 3] = [0x20, 0xe0, 0xf0];
+        // Something else that speaks first, or answers, is not waited for.
+        if !self.connected && self.incoming.first().is_some_and(|byte| !FIRST.contains(byte)) {
+            return Err(self.garbage());
+        }
         loop {
             let length = match mqttbytes::check(self.incoming.iter(), LARGEST_INCOMING) {
                 Ok(header) => header.frame_length(),
@@ -396,3 +401,7 @@ fn spoken(code: &str, said: Option<&str>) -> String {
         None => words,
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
