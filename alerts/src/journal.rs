@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 /// File systems in memory, where syncing is for nothing: tmpfs and ramfs (statfs(2)).
 const MEMORY_FILE_SYSTEMS: [u64; 2] = [0x0102_1994, 0x8584_58f6];
 
+/// The predecessor of this process may be about to end: its lock is waited for, for two seconds.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
+
 /// An open journal; what it cannot write it keeps trying to, and says so in [`Journal::trouble`].
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -37,7 +41,17 @@ impl Journal {
             unsynced: false,
             trouble: None,
         };
-        match journal.try_open() {
+        let mut opened = journal.try_open();
+        for _ in 0..LOCK_ATTEMPTS {
+            match &opened {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    std::thread::sleep(LOCK_PAUSE);
+                    opened = journal.try_open();
+                }
+                _ => break,
+            }
+        }
+        match opened {
             Ok(content) => (journal, content),
             Err(error) => {
                 journal.note(&error);
@@ -228,7 +242,9 @@ fn open_file(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("not a regular file"));
     }
     flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
-        rustix::io::Errno::WOULDBLOCK => io::Error::other("in use by another process"),
+        rustix::io::Errno::WOULDBLOCK => {
+            io::Error::new(io::ErrorKind::ResourceBusy, "in use by another process")
+        }
         other => other.into(),
     })?;
     Ok(file)

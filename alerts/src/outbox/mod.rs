@@ -4,14 +4,19 @@
 //! Every change is a [`Record`]: decided, appended to [`Outbox::take_log`] and applied by the same function that applies
 //! a journal on start, so that what is restored is what was. No file, no clock, no socket in here.
 
+mod message;
+mod policy;
 pub(crate) mod record;
 mod storm;
 #[cfg(test)]
 mod tests;
 
 use crate::backoff;
-use crate::quiet::QuietHours;
 use crate::{Alert, Severity};
+use message::clip;
+pub(crate) use message::{Cure, Failure, Losses, Message, Next, Now};
+pub use policy::SinkKind;
+pub(crate) use policy::{Policy, Route, SinkSet};
 use record::{Record, Role};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,199 +32,6 @@ const REFUSALS: u32 = 3;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 /// Clocks jump: no stored time moves a window further than this.
 const LONGEST_WINDOW_MS: i64 = 24 * HOUR_MS;
-
-/// Where alerts go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SinkKind {
-    /// An incoming webhook of Slack or of something that speaks like it.
-    Slack = 0,
-    /// An MQTT broker.
-    Mqtt = 1,
-    /// A mail server.
-    Email = 2,
-    /// A program of the operator's.
-    Exec = 3,
-}
-
-impl SinkKind {
-    /// All of them, in the order of status and journal.
-    pub const ALL: [Self; 4] = [Self::Slack, Self::Mqtt, Self::Email, Self::Exec];
-
-    /// The word of the options, of `alert_test` and of status.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Slack => "slack",
-            Self::Mqtt => "mqtt",
-            Self::Email => "email",
-            Self::Exec => "exec",
-        }
-    }
-
-    /// The sink with that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-/// A set of sinks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct SinkSet(u8);
-
-impl SinkSet {
-    pub(crate) fn from_bits(bits: u8) -> Option<Self> {
-        (bits < 1 << SinkKind::ALL.len()).then_some(Self(bits))
-    }
-    pub(crate) fn bits(self) -> u8 {
-        self.0
-    }
-    pub(crate) fn of(sink: SinkKind) -> Self {
-        Self(1 << sink as u8)
-    }
-    pub(crate) fn contains(self, sink: SinkKind) -> bool {
-        self.0 & (1 << sink as u8) != 0
-    }
-    fn insert(&mut self, sink: SinkKind) {
-        self.0 |= 1 << sink as u8;
-    }
-    fn minus(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-    fn and(self, other: Self) -> Self {
-        Self(self.0 & other.0)
-    }
-    fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-    fn iter(self) -> impl Iterator<Item = SinkKind> {
-        SinkKind::ALL.into_iter().filter(move |&sink| self.contains(sink))
-    }
-}
-
-/// The moment of a decision.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Now {
-    /// Monotonic, milliseconds since any origin.
-    pub(crate) mono_ms: i64,
-    /// UTC, milliseconds since 1970.
-    pub(crate) wall_ms: i64,
-    /// Local time minus UTC, seconds.
-    pub(crate) utc_offset_s: i32,
-}
-
-impl Now {
-    fn wall_of(self, mono_ms: i64) -> i64 {
-        self.wall_ms.saturating_add(mono_ms.saturating_sub(self.mono_ms))
-    }
-}
-
-/// What the operator asked for.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Policy {
-    /// Per sink; `None`: off.
-    pub(crate) routes: [Option<Route>; 4],
-    /// Storm control's window; zero: off.
-    pub(crate) window: Duration,
-    /// Messages per hour and sink; zero: no limit.
-    pub(crate) rate: u32,
-    /// Older alerts are given up.
-    pub(crate) expiry: Duration,
-    pub(crate) quiet_hours: Option<QuietHours>,
-    /// Bytes of alerts kept.
-    pub(crate) capacity: usize,
-}
-
-/// What one sink gets.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Route {
-    pub(crate) min_severity: Severity,
-    /// Empty: all kinds.
-    pub(crate) kinds: Vec<String>,
-    pub(crate) events: bool,
-    pub(crate) summaries: bool,
-    /// Read by a person: honours quiet hours.
-    pub(crate) quiet: bool,
-}
-
-impl Route {
-    fn wants(&self, alert: &Alert) -> bool {
-        let notify = if alert.summary { self.summaries } else { self.events };
-        notify
-            && alert.severity >= self.min_severity
-            && (self.kinds.is_empty() || self.kinds.contains(&alert.kind))
-    }
-}
-
-/// What a sink is to do next.
-#[derive(Debug)]
-pub(crate) enum Next {
-    /// Send this, then say [`Outbox::delivered`] or [`Outbox::failed`].
-    Deliver(Box<Message>),
-    /// Ask again at this monotonic time (ms), or when woken.
-    At(i64),
-    /// Ask again when woken.
-    Idle,
-}
-
-/// An alert on its way to one sink.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Message {
-    pub(crate) seq: u64,
-    pub(crate) alert: Alert,
-    /// What this sink lost since the last message that got through.
-    pub(crate) losses: Losses,
-}
-
-/// Alerts that will never arrive at a sink.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Losses {
-    /// The outbox was full.
-    pub(crate) full: u32,
-    /// They waited longer than the expiry.
-    pub(crate) expired: u32,
-    /// The server called them malformed.
-    pub(crate) refused: u32,
-}
-
-impl Losses {
-    pub(crate) fn total(self) -> u32 {
-        self.full.saturating_add(self.expired).saturating_add(self.refused)
-    }
-    fn minus(self, told: Self) -> Self {
-        Self {
-            full: self.full.saturating_sub(told.full),
-            expired: self.expired.saturating_sub(told.expired),
-            refused: self.refused.saturating_sub(told.refused),
-        }
-    }
-}
-
-/// Why an attempt failed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    /// A sentence for the operator, without secrets.
-    pub(crate) reason: String,
-    pub(crate) cure: Cure,
-}
-
-/// What may help against a [`Failure`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cure {
-    /// Time: try again after the usual delay.
-    Retry,
-    /// Time: not before this long, says the server.
-    #[cfg_attr(not(feature = "slack"), allow(dead_code))]
-    RetryAfter(Duration),
-    /// Nothing was tried or an acknowledgement was lost: at once, the transport has its own delays.
-    Again,
-    /// The server called this very message malformed.
-    Drop,
-}
-
-impl Failure {
-    pub(crate) fn retry(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), cure: Cure::Retry }
-    }
-}
 
 /// See the module.
 #[derive(Debug)]
@@ -348,29 +160,30 @@ impl Outbox {
         self.tick(now);
         let Some(route) = self.policy.routes[sink as usize].as_ref() else { return Next::Idle };
         let quiet_ms = self.quiet_ms(route, now);
-        let state = &mut self.sinks[sink as usize];
+        let state = &self.sinks[sink as usize];
         if state.in_flight.is_some() {
             return Next::Idle;
         }
-        let mut wake =
-            state.storms.iter().filter(|storm| storm.held.is_some()).map(|storm| storm.until).min();
-        let waiting = self
-            .entries
-            .iter()
-            .filter(|(_, entry)| entry.sinks.contains(sink))
-            .find(|(_, entry)| quiet_ms.is_none() || entry.severity == Severity::Critical);
-        match waiting {
-            Some(_) if now.mono_ms < state.retry_at => wake = Some(earlier(wake, state.retry_at)),
-            Some((&seq, entry)) => {
-                if let Some(alert) = entry.alert() {
-                    state.in_flight = Some(seq);
-                    return Next::Deliver(Box::new(Message { seq, alert, losses: state.losses }));
-                }
-                // A journal that passed its check sum but holds what this version cannot read.
-                self.lose(seq, SinkSet::of(sink), |losses| losses.refused += 1, now);
-                return self.next(sink, now);
+        let held = state.storms.iter().filter(|storm| storm.held.is_some());
+        let mut wake = held.map(|storm| storm.until).min();
+        loop {
+            let state = &mut self.sinks[sink as usize];
+            let waiting = self
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.sinks.contains(sink))
+                .find(|(_, entry)| quiet_ms.is_none() || entry.severity == Severity::Critical);
+            let Some((&seq, entry)) = waiting else { break };
+            if now.mono_ms < state.retry_at {
+                wake = Some(earlier(wake, state.retry_at));
+                break;
             }
-            None => {}
+            if let Some(alert) = entry.alert() {
+                state.in_flight = Some(seq);
+                return Next::Deliver(Box::new(Message { seq, alert, losses: state.losses }));
+            }
+            // Its check sum is right, but it holds what this version cannot read.
+            self.lose(seq, SinkSet::of(sink), |losses| losses.refused += 1, now);
         }
         if let Some(quiet_ms) = quiet_ms.filter(|_| self.queued(sink) > 0) {
             wake = Some(earlier(wake, now.mono_ms + quiet_ms));
@@ -776,27 +589,6 @@ pub(crate) fn fuzz(bytes: &[u8]) -> usize {
         outbox.next(sink, now);
     }
     whole
-}
-
-/// No alert is larger than some kilobytes, whatever a daemon puts in.
-fn clip(alert: &mut Alert) {
-    clip_text(&mut alert.kind, 64);
-    clip_text(&mut alert.subject, 300);
-    clip_text(&mut alert.id, 128);
-    alert.facts.truncate(24);
-    for fact in &mut alert.facts {
-        clip_text(&mut fact.key, 64);
-        clip_text(&mut fact.value, 500);
-    }
-    alert.attachments.truncate(4);
-}
-
-fn clip_text(text: &mut String, most: usize) {
-    if text.len() > most {
-        let end = (0..=most - '…'.len_utf8()).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
 }
 
 fn to_json(alert: &Alert) -> Vec<u8> {

@@ -85,8 +85,10 @@ impl Connection {
             let began = Instant::now();
             self.state.send_modify(|state| state.without_will = !with_will);
             let opened = tokio::select! {
-                opened = self.open(with_will) => opened,
+                // First: a connection that is replaced before it began is not opened.
+                biased;
                 () = stopped => return,
+                opened = self.open(with_will) => opened,
             };
             let (closed, was_connected) = match opened {
                 Ok((stream, session)) => {

@@ -6,7 +6,7 @@ mod session;
 mod values;
 
 use crate::config::{Broker, Config};
-use crate::outbox::{Failure, Message};
+use crate::outbox::{Cure, Failure, Message};
 use crate::render::{json, Context};
 use crate::Identity;
 use connection::{Connection, Request, Setup, State};
@@ -166,7 +166,8 @@ impl Publisher {
         let (reply, answer) = oneshot::channel();
         let payload = json::render(context, message, false);
         let request = Request { topic: self.topic.clone(), payload, reply };
-        let gone = || Failure::retry("the connection was given up");
+        // Another connection has taken its place.
+        let gone = || Failure { reason: "the connection was given up".into(), cure: Cure::Again };
         self.requests.send(request).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())??;
         Ok(format!("acknowledged by the broker (topic {})", self.topic))
