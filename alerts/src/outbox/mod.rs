@@ -4,6 +4,7 @@
 //! Every change is a [`Record`]: decided, appended to [`Outbox::take_log`] and applied by the same function that applies
 //! a journal on start, so that what is restored is what was. No file, no clock, no socket in here.
 
+mod codec;
 mod message;
 mod policy;
 pub(crate) mod record;
@@ -13,6 +14,7 @@ mod tests;
 
 use crate::backoff;
 use crate::{Alert, Severity};
+use codec::Input;
 use message::clip;
 pub(crate) use message::{Cure, Failure, Losses, Message, Next, Now};
 pub use policy::SinkKind;
@@ -131,11 +133,6 @@ impl Outbox {
                 },
             }
         }
-        if let Some(id) = &alert.recovers {
-            for storm in self.sinks.iter_mut().flat_map(|sink| &mut sink.storms) {
-                storm.recovered(id);
-            }
-        }
         if !pass.is_empty() {
             let role = match alert.recovers.is_some() || self.policy.window.is_zero() || alert.summary {
                 true => Role::Plain,
@@ -146,11 +143,11 @@ impl Outbox {
         for (until, sinks) in hold {
             // Only the first of a digest is kept whole.
             let first = sinks.iter().any(|sink| self.held_count(sink, &alert.kind) == 0);
-            let json = match first {
-                true => to_json(&alert),
-                false => to_json(&Alert { facts: Vec::new(), attachments: Vec::new(), ..alert.clone() }),
+            let bytes = match first {
+                true => to_bytes(&alert),
+                false => to_bytes(&Alert { facts: Vec::new(), attachments: Vec::new(), ..alert.clone() }),
             };
-            self.record(&Record::Held { sinks, until_ms: now.wall_of(until), alert: &json }, now);
+            self.record(&Record::Held { sinks, until_ms: now.wall_of(until), alert: &bytes }, now);
         }
         self.make_room(now);
     }
@@ -297,10 +294,10 @@ impl Outbox {
             let state = &self.sinks[sink as usize];
             let sinks = SinkSet::of(sink);
             for storm in &state.storms {
-                if let Ok(json) = serde_json::to_vec(storm) {
-                    let until_ms = now.wall_of(storm.until);
-                    Record::Storm { sinks, until_ms, state: &json }.encode(&mut journal);
-                }
+                let mut state = Vec::new();
+                storm.write(&mut state);
+                let until_ms = now.wall_of(storm.until);
+                Record::Storm { sinks, until_ms, state: &state }.encode(&mut journal);
             }
             let Losses { full, expired, refused } = state.losses;
             if state.losses.total() > 0 {
@@ -377,7 +374,7 @@ impl Outbox {
     }
 
     fn queue(&mut self, sinks: SinkSet, role: Role, kind: &str, alert: &Alert, now: Now) {
-        let json = to_json(alert);
+        let bytes = to_bytes(alert);
         let record = Record::Queued {
             seq: self.next_seq,
             sinks,
@@ -385,7 +382,7 @@ impl Outbox {
             role,
             queued_ms: now.wall_ms,
             kind,
-            alert: &json,
+            alert: &bytes,
         };
         self.record(&record, now);
     }
@@ -435,7 +432,7 @@ impl Outbox {
 
     fn apply(&mut self, record: &Record<'_>, frame: &[u8], now: Now) {
         match *record {
-            Record::Queued { seq, sinks, severity, role, queued_ms, kind, .. } => {
+            Record::Queued { seq, sinks, severity, role, queued_ms, kind, alert } => {
                 let age = (now.wall_ms.saturating_sub(queued_ms)).max(0);
                 let queued = now.mono_ms - age;
                 if role != Role::Plain {
@@ -448,6 +445,11 @@ impl Outbox {
                 }
                 self.next_seq = self.next_seq.max(seq.saturating_add(1));
                 self.bytes += frame.len() + ENTRY_OVERHEAD;
+                if role == Role::Plain {
+                    if let Some(Alert { recovers: Some(id), .. }) = Input(alert).alert() {
+                        self.recovered(&id);
+                    }
+                }
                 let entry = Entry { severity, queued, sinks, original_sinks: sinks, frame: frame.into() };
                 if let Some(old) = self.entries.insert(seq, entry) {
                     self.bytes -= old.frame.len() + ENTRY_OVERHEAD;
@@ -462,8 +464,11 @@ impl Outbox {
                 }
             }
             Record::Held { sinks, until_ms, alert } => {
-                let Ok(alert) = serde_json::from_slice::<Alert>(alert) else { return };
+                let Some(alert) = Input(alert).alert() else { return };
                 let until = stored_time(until_ms, now);
+                if let Some(id) = &alert.recovers {
+                    self.recovered(id);
+                }
                 for sink in sinks.iter() {
                     let storm = self.storm_entry(sink, &alert.kind);
                     storm.until = until;
@@ -471,10 +476,9 @@ impl Outbox {
                 }
             }
             Record::Storm { sinks, until_ms, state } => {
-                let Ok(state) = serde_json::from_slice::<Storm>(state) else { return };
+                let Some(state) = Storm::read(state, stored_time(until_ms, now)) else { return };
                 for sink in sinks.iter() {
-                    let until = stored_time(until_ms, now);
-                    *self.storm_entry(sink, &state.kind) = Storm { until, ..state.clone() };
+                    *self.storm_entry(sink, &state.kind) = state.clone();
                 }
             }
             Record::Losses { sinks, full, expired, refused } => {
@@ -493,6 +497,10 @@ impl Outbox {
             }
         }
         on
+    }
+
+    fn recovered(&mut self, id: &str) {
+        self.sinks.iter_mut().flat_map(|sink| &mut sink.storms).for_each(|storm| storm.recovered(id));
     }
 
     fn is_in_flight(&self, seq: u64) -> bool {
@@ -559,8 +567,8 @@ impl Entry {
         journal.extend_from_slice(&self.frame);
         let mut alert = None;
         record::read(&journal, |record, _| {
-            if let Record::Queued { alert: json, .. } = record {
-                alert = serde_json::from_slice(json).ok();
+            if let Record::Queued { alert: bytes, .. } = record {
+                alert = Input(bytes).alert();
             }
         });
         alert
@@ -591,12 +599,10 @@ pub(crate) fn fuzz(bytes: &[u8]) -> usize {
     whole
 }
 
-fn to_json(alert: &Alert) -> Vec<u8> {
-    // Serialising fails only for dates beyond the year 9999, which RFC 3339 cannot write.
-    serde_json::to_vec(alert).unwrap_or_else(|_| {
-        let at = time::OffsetDateTime::UNIX_EPOCH;
-        serde_json::to_vec(&Alert { at, digest: None, ..alert.clone() }).unwrap_or_default()
-    })
+fn to_bytes(alert: &Alert) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::write_alert(alert, &mut bytes);
+    bytes
 }
 
 fn stored_time(wall_ms: i64, now: Now) -> i64 {

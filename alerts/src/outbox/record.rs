@@ -4,6 +4,7 @@
 //! Reading takes any bytes, stops at the first frame that is torn or wrong, and says how far it came: a torn tail is cut,
 //! never guessed at.
 
+use super::codec::Input;
 use super::SinkSet;
 use crate::Severity;
 
@@ -101,12 +102,7 @@ impl Record<'_> {
             1 => {
                 let seq = input.u64()?;
                 let sinks = SinkSet::from_bits(input.byte()?)?;
-                let severity = match input.byte()? {
-                    0 => Severity::Info,
-                    1 => Severity::Warning,
-                    2 => Severity::Critical,
-                    _ => return None,
-                };
+                let severity = input.severity()?;
                 let role = match input.byte()? {
                     0 => Role::Plain,
                     1 => Role::OpensWindow,
@@ -158,32 +154,6 @@ fn next_frame(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
         return None;
     }
     Some((Record::decode(payload)?, &bytes[..FRAME_HEADER + length]))
-}
-
-/// Bytes that are taken from the front, never beyond the end.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(count)?;
-        self.0 = tail;
-        Some(head)
-    }
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-    fn byte(&mut self) -> Option<u8> {
-        self.array::<1>().map(|[byte]| byte)
-    }
-    fn u32(&mut self) -> Option<u32> {
-        self.array().map(u32::from_le_bytes)
-    }
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_le_bytes)
-    }
-    fn i64(&mut self) -> Option<i64> {
-        self.array().map(i64::from_le_bytes)
-    }
 }
 
 /// CRC-32 of IEEE 802.3 (reflected polynomial 0xEDB88320), four bits at a time: a table of 64 bytes is enough here.

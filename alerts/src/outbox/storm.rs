@@ -1,33 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What storm control remembers of one kind of alert at one sink, and the digest it becomes.
 
+use super::codec::{write_alert, write_count, write_optional_measure, write_text, write_time, Input};
 use super::Now;
 use crate::{Alert, Digest, Fact, Measure, Severity};
-use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, UtcOffset};
 
 /// A digest names this many different subjects.
 const SUBJECTS: usize = 5;
 
 /// The window of one kind at one sink: opened by a message, collecting until it ends.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Storm {
     pub(super) kind: String,
     /// When the window ends, monotonic milliseconds.
-    #[serde(skip)]
     pub(super) until: i64,
     pub(super) held: Option<Held>,
 }
 
 /// The alerts that were held back.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Held {
     count: u32,
     /// The first of them whole: a digest of one is that alert.
     first: Alert,
-    #[serde(with = "time::serde::rfc3339")]
     first_at: OffsetDateTime,
-    #[serde(with = "time::serde::rfc3339")]
     last_at: OffsetDateTime,
     last_id: String,
     /// The trouble of the last one has ended meanwhile.
@@ -88,6 +85,57 @@ impl Storm {
         self.held.as_ref().map_or(0, |held| held.count)
     }
 
+    /// Appends all but the time.
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        write_text(&self.kind, out);
+        out.push(self.held.is_some().into());
+        let Some(held) = &self.held else { return };
+        out.extend_from_slice(&held.count.to_le_bytes());
+        write_alert(&held.first, out);
+        write_time(held.first_at, out);
+        write_time(held.last_at, out);
+        write_text(&held.last_id, out);
+        out.extend_from_slice(&[held.recovered.into(), held.severity as u8]);
+        write_optional_measure(held.worst.as_ref(), out);
+        write_count(held.subjects.len(), out);
+        for (subject, count) in &held.subjects {
+            write_text(subject, out);
+            out.extend_from_slice(&count.to_le_bytes());
+        }
+        out.extend_from_slice(&held.other_subjects.to_le_bytes());
+    }
+
+    /// Reads what [`Storm::write`] wrote.
+    pub(super) fn read(bytes: &[u8], until: i64) -> Option<Self> {
+        let mut input = Input(bytes);
+        let kind = input.text()?;
+        if input.byte()? == 0 {
+            return Some(Self { kind, until, held: None });
+        }
+        let count = input.u32()?;
+        let first = input.alert()?;
+        let (first_at, last_at, last_id) = (input.time()?, input.time()?, input.text()?);
+        let (recovered, severity, worst) = (input.byte()? != 0, input.severity()?, input.optional_measure()?);
+        let mut subjects = Vec::new();
+        for _ in 0..input.byte()? {
+            subjects.push((input.text()?, input.u32()?));
+        }
+        let other_subjects = input.u32()?;
+        let held = Held {
+            count,
+            first,
+            first_at,
+            last_at,
+            last_id,
+            recovered,
+            severity,
+            worst,
+            subjects,
+            other_subjects,
+        };
+        Some(Self { kind, until, held: Some(held) })
+    }
+
     /// Upper bound of the bytes this takes in a journal.
     pub(super) fn cost(&self) -> usize {
         self.held.as_ref().map_or(0, |held| {
@@ -146,9 +194,9 @@ impl Held {
     }
 }
 
-/// Upper bound of the bytes of an alert as JSON, short of escapes.
+/// Upper bound of the bytes of an alert.
 pub(super) fn alert_cost(alert: &Alert) -> usize {
-    let facts: usize = alert.facts.iter().map(|fact| fact.key.len() + fact.value.len() + 24).sum();
+    let facts: usize = alert.facts.iter().map(|fact| fact.key.len() + fact.value.len() + 4).sum();
     let files: usize =
         alert.attachments.iter().map(|file| file.name.len() + file.path.as_os_str().len() + 96).sum();
     256 + alert.id.len() + alert.subject.len() + alert.kind.len() + facts + files

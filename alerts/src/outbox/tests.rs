@@ -213,7 +213,7 @@ fn filters_choose_severity_kind_and_summaries() {
 
 #[test]
 fn when_full_the_least_severe_and_oldest_go_and_the_next_message_says_so() {
-    let mut outbox = outbox(Policy { capacity: 8_000, window: Duration::ZERO, ..policy() });
+    let mut outbox = outbox(Policy { capacity: 4_000, window: Duration::ZERO, ..policy() });
     for index in 0..40 {
         let severity = if index % 4 == 0 { Severity::Critical } else { Severity::Info };
         outbox.raise(Alert { severity, ..alert("a", &index.to_string(), 0) }, at(0));
