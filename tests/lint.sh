@@ -27,8 +27,17 @@ while IFS= read -r file; do
 	[ "$lines" -le 640 ] || fail "$file: $lines lines; split it by role (limit 640)"
 done < <(git ls-files '*.rs' '*.js' '*.mjs' '*.sh' '*.py')
 
+# Scripts for the router's ash, most of them without an ending.
+ash=$(git ls-files 'procd/*/files/etc/init.d/*' 'procd/*/files/etc/hotplug.d/*' 'procd/*/files/etc/uci-defaults/*' \
+	'procd/*/files/*.sh')
+for file in $ash; do
+	head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || fail "$file: no SPDX header in the first three lines"
+	if command -v busybox >/dev/null 2>&1; then busybox ash -n "$file" || fail "$file: busybox ash cannot read it"; fi
+done
 if command -v shellcheck >/dev/null 2>&1; then
-	git ls-files '*.sh' | xargs -r shellcheck || fail "shellcheck"
+	git ls-files '*.sh' | grep -v '^procd/' | xargs -r shellcheck || fail "shellcheck"
+	# shellcheck disable=SC2086 # a list of files
+	shellcheck --shell=dash --external-sources $ash || fail "shellcheck (ash)"
 fi
 [ "$failed" = 0 ] && echo "lint: clean"
 exit "$failed"

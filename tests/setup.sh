@@ -11,7 +11,8 @@ build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
 test_parts="$build_parts
 	mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/sbin/exim4:exim4-daemon-light
 	cmake:cmake make:make c++:g++ /usr/lib/llvm-*/lib/libclang.so:libclang-dev
-	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux"
+	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux
+	busybox:busybox-static shellcheck:shellcheck"
 
 case $purpose in
 build) parts=$build_parts ;;
