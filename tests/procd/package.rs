@@ -35,7 +35,8 @@ fn the_feed_packages_install_every_file_with_the_mode_it_needs() {
     for (daemon, account, _) in DAEMONS {
         let directory = package(daemon);
         let makefile = std::fs::read_to_string(directory.join("Makefile")).unwrap();
-        let listed = std::process::Command::new("find").args([".", "-type", "f"]).current_dir(&directory).output();
+        let listed =
+            std::process::Command::new("find").args([".", "-type", "f"]).current_dir(&directory).output();
         let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
         let mut files: Vec<&str> = listed.lines().filter(|line| line.starts_with("./files/")).collect();
         // The default configuration may lie in another package of the tree.
