@@ -68,6 +68,20 @@ fn the_chunk_changes_not_one_byte() {
 }
 
 #[test]
+fn the_verdict_is_the_last_line() {
+    let lines = lines(&["-", "--format", "s16le", "--scale", "0.015"], &recording());
+    let verdict = lines.last().unwrap();
+    assert_eq!(verdict["type"], "compliance");
+    let row = |name: &str| {
+        let rows = verdict["characteristics"].as_array().unwrap();
+        rows.iter().find(|row| row["characteristic"] == name).unwrap().clone()
+    };
+    assert_eq!((&row("dip")["count"], &row("swell")["count"]), (&1.into(), &0.into()));
+    assert_eq!(row("voltage")["light"], "grey", "ten seconds are no day");
+    assert_eq!(row("h25")["limit"], 1.5);
+}
+
+#[test]
 fn only_prints_what_was_asked_for() {
     let kinds: Vec<String> =
         lines(&["-", "--format", "s16le", "--scale", "0.015", "--only", "event,frequency"], &recording())

@@ -34,6 +34,11 @@ fn page(state: &State) -> Page {
     for (kind, count) in KINDS.into_iter().zip(monitor.outputs.counts) {
         events.sample(&[("kind", kind.name())], count);
     }
+    let mut lights =
+        page.family("powquty_en50160_light", Kind::Gauge, "0 green, 1 yellow, 2 red, 3 not enough values");
+    for row in &monitor.outputs.lights {
+        lights.sample(&[("characteristic", &row.characteristic.to_string())], row.light as u32);
+    }
     let source = &monitor.source;
     page.family("powquty_samples_total", Kind::Counter, "Samples analysed").sample(&[], source.samples);
     page.family("powquty_missing_samples_total", Kind::Counter, "Samples known to be missing")

@@ -4,9 +4,9 @@
 //! Nothing in here waits: disks, brokers and web hooks have queues of their own.
 
 use crate::clock::Clock;
-use crate::config::{Config, Grid};
+use crate::config::Config;
 use crate::outputs::Outputs;
-use crate::source::{Frame, Input};
+use crate::source::Frame;
 use power_quality::{Analyzer, ConfigError, TimeMap};
 
 /// Measures what the source delivers.
@@ -88,7 +88,7 @@ impl Monitor {
     /// # Errors
     /// The engine cannot work with this configuration.
     pub fn new(config: Config, outputs: Outputs) -> Result<Self, ConfigError> {
-        let analyzer = Analyzer::new(engine_config(&config.grid, &config.input))?;
+        let analyzer = Analyzer::new(config.engine())?;
         let clock = Clock::new(config.input.rate);
         Ok(Self { config, clock, outputs, source: SourceState::default(), analyzer, unfinished: false })
     }
@@ -140,7 +140,7 @@ impl Monitor {
         if self.clock.samples() == 0 {
             return;
         }
-        match Analyzer::new(engine_config(&self.config.grid, &self.config.input)) {
+        match Analyzer::new(self.config.engine()) {
             Ok(analyzer) => self.analyzer = analyzer,
             Err(error) => log::error!("the analysis cannot start anew: {error}"),
         }
@@ -154,8 +154,8 @@ impl Monitor {
     /// # Errors
     /// The engine cannot work with it; the configuration in force stays.
     pub fn apply(&mut self, config: Config) -> Result<SourceChange, ConfigError> {
-        let engine = engine_config(&config.grid, &config.input);
-        let before = engine_config(&self.config.grid, &self.config.input);
+        let engine = config.engine();
+        let before = self.config.engine();
         let same_input = config.input == self.config.input && config.enabled == self.config.enabled;
         let same_supply = power_quality::Config { thresholds: before.thresholds, ..engine } == before;
         let fresh = Analyzer::new(engine)?;
@@ -192,17 +192,5 @@ impl Monitor {
         }
         let (clock, outputs) = (&self.clock, &mut self.outputs);
         self.analyzer.finish(&mut |measurement| outputs.take(&measurement, clock));
-    }
-}
-
-fn engine_config(grid: &Grid, input: &Input) -> power_quality::Config {
-    power_quality::Config {
-        thresholds: grid.thresholds,
-        signalling: grid.signalling,
-        lamp: grid.lamp,
-        harmonic_window_s: grid.harmonic_window.as_secs_f64(),
-        harmonic_share: grid.harmonic_share,
-        network: grid.network,
-        ..power_quality::Config::new(input.rate, grid.nominal_voltage, grid.nominal_frequency)
     }
 }

@@ -5,13 +5,14 @@ use crate::clock::{Clock, Utc};
 use crate::config::{Config, Device, Telemetry};
 use crate::notify::{self, Judge};
 use crate::printer::Printer;
-use crate::record::EventRecord;
+use crate::record::{rounded, EventRecord};
 use crate::second::{Second, Seconds};
 use crate::storage::{self, Log, Storage};
 use crate::telemetry::{Message, PackageCounter};
 use crate::trend::Trend;
 use openwrt::service::Events;
-use power_quality::{EventKind, FlickerKind, Measurement};
+use power_quality::compliance::{Account, Light, Row};
+use power_quality::{EventKind, FlickerKind, Interval, Measurement};
 use std::collections::VecDeque;
 
 /// Events kept in memory.
@@ -32,7 +33,14 @@ pub struct Outputs {
     package: PackageCounter,
     /// Second of signal at which the next telemetry is due.
     telemetry_due: f64,
+    /// UTC of the first sample (s), 0 before it.
+    origin: f64,
     judge: Judge,
+    account: Account,
+    /// What the account is kept for; a week of values survives anything but a change of it.
+    account_for: (power_quality::Config, f64),
+    /// The traffic light of each characteristic over the last week.
+    pub lights: Vec<Row>,
     /// The last values of each kind.
     pub values: Values,
     /// The recent past for graphs.
@@ -92,7 +100,11 @@ impl Outputs {
             seconds: Seconds::default(),
             package: PackageCounter::default(),
             telemetry_due: 0.0,
+            origin: 0.0,
             judge: Judge::default(),
+            account: Account::new(&config.engine(), config.grid.event_time_share, 0.0),
+            account_for: account_basis(config),
+            lights: Vec::new(),
             values: Values::default(),
             trend: Trend::default(),
             recent: storage::events::read_back(&config.logs.event_path, nominal, RECENT),
@@ -100,6 +112,7 @@ impl Outputs {
             counts: [0; 4],
         };
         this.set_printer();
+        this.note_lights();
         this
     }
 
@@ -109,6 +122,8 @@ impl Outputs {
         let monotonic = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
         self.monotonic_origin = monotonic - (Utc::now().seconds() - clock.utc(0.0).seconds());
         self.telemetry_due = 0.0;
+        self.origin = clock.origin().unwrap_or_default();
+        self.account.set_origin(self.origin);
     }
 
     /// The signal was cut: what was being collected is void.
@@ -123,6 +138,12 @@ impl Outputs {
         self.device = config.device.clone();
         self.telemetry = config.telemetry.clone();
         self.set_printer();
+        let basis = account_basis(config);
+        if basis != self.account_for {
+            self.account = Account::new(&config.engine(), config.grid.event_time_share, self.origin);
+            self.account_for = basis;
+            self.note_lights();
+        }
     }
 
     /// What `status` says about the logs.
@@ -139,6 +160,7 @@ impl Outputs {
 
     /// Takes one result of the analysis.
     pub fn take(&mut self, measurement: &Measurement<'_>, clock: &Clock) {
+        self.account.take(measurement);
         match measurement {
             Measurement::Window(window) => {
                 if let Some(second) = self.seconds.push(window) {
@@ -146,19 +168,38 @@ impl Outputs {
                 }
             }
             Measurement::EventStart(event) => self.open.push(EventRecord::new(event, clock)),
-            Measurement::Event(event) => self.event(EventRecord::new(event, clock)),
+            Measurement::Event(event) => {
+                self.event(EventRecord::new(event, clock));
+                self.note_lights();
+            }
             Measurement::Flicker(flicker) => {
                 let value = match flicker.kind {
                     FlickerKind::Pst => &mut self.values.pst,
                     FlickerKind::Plt => &mut self.values.plt,
                 };
                 *value = Some(flicker.value);
+                self.note_lights();
             }
+            Measurement::Aggregate(aggregate) if aggregate.interval == Interval::TenMinutes => {
+                self.note_lights();
+            }
+            Measurement::Rvc(_) => self.note_lights(),
             Measurement::Frequency(_)
             | Measurement::Aggregate(_)
-            | Measurement::Rvc(_)
             | Measurement::Gap(_)
             | Measurement::Waveform(_) => {}
+        }
+    }
+
+    /// Judges the week anew and tells subscribers of each light that has changed.
+    fn note_lights(&mut self) {
+        let rows = self.account.verdict().characteristics;
+        let before = std::mem::replace(&mut self.lights, rows);
+        for row in &self.lights {
+            let old = before.iter().find(|old| old.characteristic == row.characteristic);
+            if old.map_or(Light::Grey, |old| old.light) != row.light {
+                self.subscribers.emit("powquty.light", light_json(row));
+            }
         }
     }
 
@@ -229,6 +270,27 @@ impl Outputs {
                 .ok(),
         };
     }
+}
+
+/// A row of `lights` and the object of `powquty.light`.
+#[must_use]
+pub fn light_json(row: &Row) -> serde_json::Value {
+    serde_json::json!({
+        "characteristic": row.characteristic.to_string(),
+        "light": row.light,
+        "share": rounded(row.share, 1e4),
+        "allowance": row.allowance,
+        "limit": row.limit,
+        "value": row.value.map(|value| rounded(value, 1e4)),
+        "count": row.count,
+        "event_time": row.event_time.map(|seconds| rounded(seconds, 1e3)),
+    })
+}
+
+/// Thresholds decide what an event is, not how the week is judged.
+fn account_basis(config: &Config) -> (power_quality::Config, f64) {
+    let thresholds = power_quality::Thresholds::default();
+    (power_quality::Config { thresholds, ..config.engine() }, config.grid.event_time_share)
 }
 
 /// Names of [`Outputs::counts`].

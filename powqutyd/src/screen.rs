@@ -138,7 +138,44 @@ impl Screen {
         format!("{low:.0} % {} {high:.0} %", self.paint(colour, &bar))
     }
 
+    /// Characteristics with a verdict; the harmonics together, by the worst.
+    fn lights(&mut self, lights: &Value) {
+        const WORST_FIRST: [(&str, Colour); 3] =
+            [("red", Colour::Bad), ("yellow", Colour::Doubtful), ("green", Colour::Good)];
+        let rows = || {
+            lights
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|row| Some((row["characteristic"].as_str()?, row["light"].as_str()?)))
+        };
+        let is_order = |name: &str| name.strip_prefix('h').is_some_and(|order| order.parse::<u8>().is_ok());
+        let mut parts = Vec::new();
+        for (light, colour) in WORST_FIRST {
+            let mut names: Vec<&str> =
+                rows().filter(|&(name, its)| its == light && !is_order(name)).map(|(name, _)| name).collect();
+            let orders: Vec<&str> =
+                rows().filter(|&(name, its)| its == light && is_order(name)).map(|(name, _)| name).collect();
+            match light {
+                "green" if !orders.is_empty() => names.push("harmonics"),
+                _ => names.extend(orders),
+            }
+            if !names.is_empty() {
+                parts.push(format!("{} {}", self.paint(colour, light), names.join(" ")));
+            }
+        }
+        if rows().next().is_some() {
+            let line = if parts.is_empty() {
+                "a verdict needs a day of values".to_owned()
+            } else {
+                parts.join("; ")
+            };
+            self.line("EN 50160", &line);
+        }
+    }
+
     fn events(&mut self, status: &Value) {
+        self.lights(&status["lights"]);
         self.text.push('\n');
         let counts = status["events"].as_object();
         let listed: Vec<String> = counts

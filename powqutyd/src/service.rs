@@ -4,7 +4,7 @@
 use crate::clock::Utc;
 use crate::daemon::{Shared, State};
 use crate::monitor::Monitor;
-use crate::outputs::KINDS;
+use crate::outputs::{light_json, KINDS};
 use crate::record::{rounded, EventRecord};
 use crate::trend::Quantity;
 use alerts::SinkKind;
@@ -64,6 +64,7 @@ pub fn declare(shared: &Shared) -> Service {
             async move { self::reload(&shared).await }
         })
         .event("powquty.event", "an event has ended: the object of the method events")
+        .event("powquty.light", "the light of a characteristic has changed: an entry of lights in status")
 }
 
 fn status(state: &State, _: &Params) -> Result<Value, CallError> {
@@ -83,6 +84,7 @@ fn status(state: &State, _: &Params) -> Result<Value, CallError> {
         "source": { "kind": null, "state": "off", "rate_ppm": null, "frames": 0, "faults": {} },
         "clock": { "synchronised": null, "source": null },
         "position": null,
+        "lights": [],
     });
     let (Some(monitor), Some(map)) = (&state.monitor, status.as_object_mut()) else { return Ok(status) };
     let Monitor { config, source, clock, outputs, .. } = monitor;
@@ -124,6 +126,7 @@ fn status(state: &State, _: &Params) -> Result<Value, CallError> {
     map.insert("device".to_owned(), json!({ "id": config.device.uuid, "host": config.device.host }));
     map.insert("nominal".to_owned(), nominal(monitor));
     map.insert("events".to_owned(), counts(monitor));
+    map.insert("lights".to_owned(), outputs.lights.iter().map(light_json).collect());
     map.insert("open_events".to_owned(), outputs.open.iter().map(EventRecord::to_json).collect());
     map.insert("logs".to_owned(), logs(monitor));
     if let Some(alerts) = &state.alerts {

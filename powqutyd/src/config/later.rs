@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Options of parts that are not there yet: the GPS receiver, the weekly records with the traffic light,
-//! stored waveforms, the raw recording and Home Assistant discovery. A file that uses them is valid.
+//! Options of parts that are not there yet: the GPS receiver, the weekly records, stored waveforms, the raw recording and Home Assistant discovery. A file that uses them is valid.
 
 use openwrt::uci::Reader;
 
@@ -16,7 +15,6 @@ pub(super) fn read(reader: &mut Reader) {
     let raw = reader.optional_path("raw_path").is_some();
     note(reader, "raw_path", raw);
     reader.optional_integer("raw_size_kb", 64_u32..=1 << 24);
-    reader.optional_number("event_time_share", 0.0..=100.0);
     let discovery = reader.flag("mqtt_homeassistant", false);
     note(reader, "mqtt_homeassistant", discovery);
 }

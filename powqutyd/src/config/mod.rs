@@ -79,6 +79,8 @@ pub struct Grid {
     pub lamp: power_quality::Lamp,
     /// `network_type`.
     pub network: power_quality::NetworkType,
+    /// `event_time_share` (%).
+    pub event_time_share: f64,
 }
 
 /// The logs of PowQuty.
@@ -155,6 +157,21 @@ fn host_name() -> String {
 }
 
 impl Config {
+    /// What the engine is told.
+    #[must_use]
+    pub fn engine(&self) -> power_quality::Config {
+        let Self { grid, input, .. } = self;
+        power_quality::Config {
+            thresholds: grid.thresholds,
+            signalling: grid.signalling,
+            lamp: grid.lamp,
+            harmonic_window_s: grid.harmonic_window.as_secs_f64(),
+            harmonic_share: grid.harmonic_share,
+            network: grid.network,
+            ..power_quality::Config::new(input.rate, grid.nominal_voltage, grid.nominal_frequency)
+        }
+    }
+
     /// Reads the section of a package; a wrong value takes its default and leaves a problem.
     pub fn read(package: &Package, host: &str, problems: &mut Problems) -> Self {
         let section = problems.require(package, PACKAGE, PACKAGE);
@@ -224,6 +241,7 @@ impl Grid {
                 ],
                 power_quality::NetworkType::Interconnected,
             ),
+            event_time_share: reader.number("event_time_share", 0.0..=100.0, 5.0),
         }
     }
 }
@@ -334,3 +352,6 @@ fn metadata(reader: &mut Reader) -> Option<Metadata> {
     };
     wanted.then_some(metadata)
 }
+
+#[cfg(test)]
+mod tests;
