@@ -197,7 +197,8 @@ impl Screen {
 
     fn clear_footer(&mut self) -> String {
         if std::mem::take(&mut self.footer) {
-            format!("\x1b[{FOOTER}A\x1b[J")
+            // From the first column: Ctrl-C leaves its echo behind the cursor.
+            format!("\r\x1b[{FOOTER}A\x1b[J")
         } else {
             String::new()
         }
