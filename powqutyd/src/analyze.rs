@@ -221,8 +221,12 @@ impl Job {
         if let Some(progress) = progress {
             progress.clear();
         }
-        if end.is_ok() && empty {
-            return Err(AnalyzeError::Failed(format!("{name}: empty, there are no samples in it")));
+        if empty {
+            let failure = end.err().map_or_else(
+                || AnalyzeError::Failed(format!("{name}: empty, there are no samples in it")),
+                broken,
+            );
+            return Err(failure);
         }
         analyzer.finish(&mut |measurement| {
             account.take(&measurement);

@@ -407,8 +407,11 @@ fn shown(field: &[u8]) -> String {
     if field.is_empty() {
         return "an empty field".to_owned();
     }
-    let text = String::from_utf8_lossy(&field[..field.len().min(32)]);
-    format!("\"{}\"", text.escape_debug())
+    let start = &field[..field.len().min(16)];
+    match std::str::from_utf8(start) {
+        Ok(text) if !text.contains(|letter: char| letter.is_control()) => format!("\"{text}\""),
+        _ => format!("\"{}\"", start.escape_ascii()),
+    }
 }
 
 #[cfg(test)]
