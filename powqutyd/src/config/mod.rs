@@ -168,6 +168,7 @@ impl Config {
             harmonic_window_s: grid.harmonic_window.as_secs_f64(),
             harmonic_share: grid.harmonic_share,
             network: grid.network,
+            converter_limits: input.kind.converter_limits(),
             ..power_quality::Config::new(input.rate, grid.nominal_voltage, grid.nominal_frequency)
         }
     }

@@ -105,6 +105,21 @@ impl InputKind {
             Self::Command { .. } => "command",
         }
     }
+
+    /// Lowest and highest voltage the converter can give, where the format tells.
+    #[must_use]
+    pub fn converter_limits(&self) -> Option<(f32, f32)> {
+        match self {
+            Self::File { format: Format::S16le, scaling, .. }
+            | Self::Stdin { format: Format::S16le, scaling }
+            | Self::Command { format: Format::S16le, scaling, .. } => Some(scaling.range_of_s16()),
+            Self::File { .. }
+            | Self::Stdin { .. }
+            | Self::Command { .. }
+            | Self::Wesense { .. }
+            | Self::Simulator { .. } => None,
+        }
+    }
 }
 
 /// How fast a file or the simulator runs (`input_speed`).
