@@ -22,6 +22,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 pub struct Config {
     /// `globals.enabled`.
     pub enabled: bool,
+    /// Where alerts go.
+    pub alerts: alerts::Config,
     /// The client halves that are enabled.
     pub clients: Vec<Rc<Client>>,
     /// The server halves that are enabled.
@@ -184,6 +186,7 @@ impl Config {
     pub fn read(package: &Package, network: Option<&Package>, problems: &mut Problems) -> Self {
         let mut globals = Reader::new(PACKAGE, package.section("globals"), problems);
         let enabled = globals.flag("enabled", true);
+        let alerts = alerts::Config::read(&mut globals);
         globals.finish();
         let upstreams: Vec<Rc<Upstream>> = package
             .of_kind("upstream")
@@ -230,7 +233,7 @@ impl Config {
                 );
             }
         }
-        Config { enabled, clients, servers, paths }
+        Config { enabled, alerts, clients, servers, paths }
     }
 }
 
@@ -264,11 +267,14 @@ impl Client {
     fn read(section: &Section, upstreams: &[Rc<Upstream>], problems: &mut Problems) -> Option<Self> {
         let mut reader = Reader::new(PACKAGE, Some(section), problems);
         let enabled = reader.flag("enabled", true);
+        if !enabled {
+            return None;
+        }
         let chosen = reader.list_of("server", |name| {
             let found = upstreams.iter().find(|upstream| *upstream.name == *name).cloned();
             found.ok_or_else(|| "expected the name of a usable `config upstream` section".to_owned())
         });
-        if chosen.is_empty() && enabled {
+        if chosen.is_empty() {
             reader.problem("server", None, "missing: the name of at least one `config upstream` section");
         }
         let mode = reader.choice(
@@ -305,11 +311,11 @@ impl Client {
             half_open_timeout: reader.duration("half_open_timeout", Duration::from_secs(1)..=DAY, MINUTE),
         };
         let sources = [&client.interfaces, &client.zones, &client.devices];
-        if enabled && mode != Mode::Socks && sources.iter().all(|list| list.is_empty()) {
+        if mode != Mode::Socks && sources.iter().all(|list| list.is_empty()) {
             reader.problem("interface", None, "missing: whose traffic to take (interface, zone or device)");
         }
         reader.finish();
-        (enabled && !client.upstreams.is_empty()).then_some(client)
+        (!client.upstreams.is_empty()).then_some(client)
     }
 }
 

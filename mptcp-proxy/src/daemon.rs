@@ -116,6 +116,15 @@ impl Daemon {
         })
     }
 
+    /// Where alerts go by the configuration in force, or nowhere.
+    pub fn alert_config(&self) -> alerts::Config {
+        let configuration = self.configuration.borrow();
+        let configured = configuration.current().map(|config| config.alerts.clone());
+        configured.unwrap_or_else(|| {
+            alerts::Config::read(&mut uci::Reader::new(PACKAGE, None, &mut Problems::new()))
+        })
+    }
+
     /// Reads the configuration again; what did not change goes on undisturbed.
     pub async fn reload(&self) -> Outcome {
         let outcome = self.configuration.borrow_mut().reload(read(&self.source));

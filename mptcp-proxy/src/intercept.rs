@@ -168,8 +168,17 @@ fn set(text: &mut String, name: &str, kind: &str, elements: &[String]) {
 
 /// Runs one nft transaction.
 pub fn nft(script: &str) -> io::Result<()> {
+    run_nft(&["-f", "-"], script)
+}
+
+/// Whether nft and the kernel would take the script.
+pub fn check(script: &str) -> io::Result<()> {
+    run_nft(&["-c", "-f", "-"], script)
+}
+
+fn run_nft(arguments: &[&str], script: &str) -> io::Result<()> {
     let mut child = Command::new("nft")
-        .args(["-f", "-"])
+        .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

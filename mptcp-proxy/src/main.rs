@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Transparent TCP to MPTCP proxy for OpenWrt.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
 use mptcp_proxy::daemon::{self, Daemon};
 use mptcp_proxy::service;
 use mptcp_proxy::session::Key;
+use mptcp_proxy::watch::{Trend, Watch};
 use openwrt::cli::{self, Command, Common, Spec, Subcommand};
 use openwrt::reload::{self, Signal};
 
@@ -14,13 +16,21 @@ const SPEC: Spec = Spec {
     name: "mptcp-proxy",
     version: env!("CARGO_PKG_VERSION"),
     about: "transparent TCP to MPTCP proxy",
-    subcommands: &[Subcommand {
+    subcommands: &[
+        Subcommand {
+            name: "doctor",
+            usage: "",
+            about: "check everything the proxy needs, and say what to do",
+            help: "Asks the running daemon. Each line is ok, warn or fail; the exit code is 1 if any line is fail.",
+        },
+        Subcommand {
         name: "genkey",
         usage: "",
         about: "print a new key for an upstream and its user",
         help: "Prints 32 random bytes in base64. Both ends get the same key: `option key` of `config upstream` on the \
                client router, of `config user` on the server router.",
-    }],
+        },
+    ],
 };
 
 fn main() -> ExitCode {
@@ -38,8 +48,44 @@ fn main() -> ExitCode {
         Command::Other(name, _) if name == "genkey" => {
             cli::finish(&SPEC, cli::print(&format!("{}\n", Key::generate().expose())))
         }
+        Command::Other(name, _) if name == "doctor" => ask_doctor(&common),
         Command::Other(name, _) => cli::fail(&SPEC, format_args!("{name}: no such command")),
     }
+}
+
+/// Where the node exporter of OpenWrt collects; no metrics are written while it is not there.
+const METRICS: &str = "/var/prometheus";
+
+fn ask_doctor(common: &Common) -> ExitCode {
+    let answer =
+        match openwrt::service::client::call(&common.socket(&SPEC), "doctor", &serde_json::Value::Null) {
+            Ok(answer) => answer,
+            Err(error) => return cli::fail(&SPEC, error),
+        };
+    let mut text = String::new();
+    let checks = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    let part = |check: &serde_json::Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+    for check in checks {
+        text.push_str(&format!(
+            "{:4}  {}: {}\n",
+            part(check, "result"),
+            part(check, "check"),
+            part(check, "detail")
+        ));
+        if !part(check, "remedy").is_empty() {
+            text.push_str(&format!("      -> {}\n", part(check, "remedy")));
+        }
+    }
+    let printed = cli::finish(&SPEC, cli::print(&text));
+    if checks.iter().any(|check| check["result"] == "fail") {
+        return ExitCode::FAILURE;
+    }
+    printed
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
 }
 
 fn run(common: &Common) -> ExitCode {
@@ -61,15 +107,21 @@ fn run(common: &Common) -> ExitCode {
 async fn serve(common: &Common) -> std::io::Result<()> {
     let mut signals = reload::signals()?;
     let daemon = Daemon::new(common.source.clone(), common.ubus.clone(), &common.run_dir);
-    let _service = service::service(&daemon).start(&common.run_dir, &common.ubus)?;
+    let identity = alerts::Identity { daemon: SPEC.name.to_owned(), host: hostname(), device_id: hostname() };
+    let (raise, alerts) = alerts::start(daemon.alert_config(), identity, &common.run_dir);
+    let (alerts, trend) = (Rc::new(alerts), Rc::new(Trend::default()));
+    let service = service::service(&daemon, &trend, &alerts).start(&common.run_dir, &common.ubus)?;
     daemon.apply().await;
+    let watch = Watch::new(daemon.clone(), service.events(), raise, trend, Path::new(METRICS));
     let tasks = [
+        tokio::task::spawn_local(watch.run()),
         tokio::task::spawn_local(Rc::clone(&daemon).sweep()),
         tokio::task::spawn_local(Rc::clone(&daemon).follow_network()),
         tokio::task::spawn_local(Rc::clone(&daemon.manager).run()),
     ];
     while signals.next().await == Signal::Reload {
         daemon.reload().await;
+        alerts.reconfigure(daemon.alert_config());
     }
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     daemon.stop().await;

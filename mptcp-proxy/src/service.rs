@@ -4,34 +4,69 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use alerts::{Alerts, SinkKind};
 use openwrt::reload::Outcome;
 use openwrt::service::{page, Arg, ArgKind, CallError, Params, Service, LIMIT, OFFSET};
 use serde_json::{json, Value};
 
 use crate::connections::{Connection, Phase, Way};
 use crate::daemon::Daemon;
-use crate::path::Paths;
+use crate::doctor;
+use crate::path::{Path, Paths};
 use crate::sys;
-use crate::upstream::State;
+use crate::upstream::{State, Upstream};
+use crate::watch::{Trend, PATH_EVENT, SERVER_EVENT};
 
 const CONNECTIONS_ARGS: &[Arg] = &[OFFSET, LIMIT];
+const TREND_ARGS: &[Arg] =
+    &[Arg::optional("span", ArgKind::Text, "how far back, such as 1h (default) or 1d")];
+const SINK_ARGS: &[Arg] = &[Arg::required("sink", ArgKind::Text, "slack, mqtt, email or exec")];
 const PATH_ARGS: &[Arg] = &[
     Arg::required("name", ArgKind::Text, "name of the path"),
     Arg::required("action", ArgKind::Text, "up or down"),
 ];
 
 /// The object `mptcp-proxy`.
-pub fn service(daemon: &Rc<Daemon>) -> Service {
+pub fn service(daemon: &Rc<Daemon>, trend: &Rc<Trend>, alerts: &Rc<Alerts>) -> Service {
     let asked = daemon.clone();
-    let service = Service::new("mptcp-proxy", "mptcp-proxy").method(
-        "status",
-        "configuration, servers, paths and counters",
-        &[],
-        move |_| {
-            let status = status(&asked);
-            async move { Ok(status) }
+    let service = Service::new("mptcp-proxy", "mptcp-proxy")
+        .event(PATH_EVENT, "a path came up or went down: its object of `status`")
+        .event(SERVER_EVENT, "a server came or went: its object of `status`");
+    let asked_trend = trend.clone();
+    let service = service.method("trend", "the recent past of the paths", TREND_ARGS, move |params| {
+        let span = params.optional_duration("span").map(|span| span.unwrap_or(Duration::from_secs(3600)));
+        let answer = span.map(|span| asked_trend.points(span, time::OffsetDateTime::now_utc()));
+        async move { answer }
+    });
+    let examined = daemon.clone();
+    let service = service.method("doctor", "checks everything the proxy needs", &[], move |_| {
+        let daemon = examined.clone();
+        async move { Ok(json!(doctor::examine(&daemon).await)) }
+    });
+    let told = alerts.clone();
+    let service = service.method("alerts", "what became of the alerts, per sink", &[], move |_| {
+        let status = told.status();
+        async move { Ok(status) }
+    });
+    let tested = alerts.clone();
+    let service = service.method(
+        "alert_test",
+        "sends a test alert and says what became of it",
+        SINK_ARGS,
+        move |params| {
+            let alerts = tested.clone();
+            async move {
+                let sink = SinkKind::from_name(params.text("sink")?)
+                    .ok_or_else(|| CallError::argument("sink", "expected slack, mqtt, email or exec"))?;
+                let result = alerts.test(sink).await;
+                Ok(json!({ "delivered": result.delivered, "answer": result.answer }))
+            }
         },
     );
+    let service = service.method("status", "configuration, servers, paths and counters", &[], move |_| {
+        let status = status(&asked);
+        async move { Ok(status) }
+    });
     let asked = daemon.clone();
     let service = service.method("reload", "reads the configuration again", &[], move |_| {
         let daemon = asked.clone();
@@ -78,7 +113,12 @@ fn switch(daemon: &Daemon, params: &Params) -> Result<Value, CallError> {
 
 /// The answer of `status`.
 pub fn status(daemon: &Daemon) -> Value {
-    let mut servers = Vec::new();
+    let servers: Vec<Value> = daemon
+        .clients()
+        .iter()
+        .flat_map(|client| client.upstreams())
+        .map(|upstream| describe_server(&upstream))
+        .collect();
     let (mut tunnelled, mut direct, mut blocked, mut refused) = (0u32, 0u32, 0u32, 0u32);
     let (mut raced, mut pooled, mut without_mptcp) = (0u32, 0u32, 0u32);
     for client in daemon.clients() {
@@ -90,18 +130,6 @@ pub fn status(daemon: &Daemon) -> Value {
             raced = raced.wrapping_add(upstream.counters.raced.get());
             pooled = pooled.wrapping_add(upstream.counters.pooled.get());
             without_mptcp = without_mptcp.wrapping_add(upstream.counters.without_mptcp.get());
-            servers.push(json!({
-                "name": &*upstream.config.name,
-                "address": upstream.config.address.to_string(),
-                "state": match upstream.state() {
-                    State::Unknown => "unknown",
-                    State::Up => "up",
-                    State::Down => "down",
-                },
-                "since": seconds(upstream.since().elapsed()),
-                "rtt": upstream.rtt().map(seconds),
-                "pool": upstream.pooled(),
-            }));
         }
     }
     let (mut served, mut unproven, mut denied, mut limited, mut plain) = (0u32, 0u32, 0u32, 0u32, 0u32);
@@ -139,35 +167,71 @@ pub fn status(daemon: &Daemon) -> Value {
 }
 
 fn paths(daemon: &Daemon) -> Vec<Value> {
-    let subflows: Vec<sys::Subflow> = daemon
-        .connections
-        .list()
-        .iter()
-        .filter_map(|connection| sys::subflows(connection.tunnel.borrow().as_ref()?.as_ref()).ok())
-        .flatten()
-        .collect();
-    let described = daemon.paths.all().into_iter().map(|path| {
-        let own = |subflow: &&sys::Subflow| path.addresses.get().contains(&Some(subflow.local.ip()));
-        let (received, sent) = Paths::bytes(&path);
-        let live = subflows.iter().filter(own);
-        let standing = path.standing();
-        let health = path.health.borrow();
-        json!({
-            "name": path.config.name,
-            "device": *path.device.borrow(),
-            "address": path.addresses.get().into_iter().flatten().next().map(|address| address.to_string()),
-            "state": standing.state(),
-            "reason": standing.reason(),
-            "rtt": health.rtt().map(seconds),
-            "loss": health.loss().map(|loss| (f64::from(loss) * 1000.0).round() / 1000.0),
-            "rx_bytes": live.clone().map(|subflow| subflow.received).sum::<u64>() + received,
-            "tx_bytes": live.clone().map(|subflow| subflow.sent).sum::<u64>() + sent,
-            "subflows": live.clone().count(),
-            // A subflow is proof; otherwise what the last connection that began here came to.
-            "mptcp": if live.count() > 0 { Some(true) } else { path.mptcp.get() },
-        })
-    });
-    described.collect()
+    let subflows = subflows(daemon);
+    daemon.paths.all().iter().map(|path| describe_carried(path, &subflows)).collect()
+}
+
+/// The object of a server in `status` and in its event.
+pub fn describe_server(upstream: &Upstream) -> Value {
+    json!({
+        "name": &*upstream.config.name,
+        "address": upstream.config.address.to_string(),
+        "state": state_name(upstream.state()),
+        "since": seconds(upstream.since().elapsed()),
+        "rtt": upstream.rtt().map(seconds),
+        "pool": upstream.pooled(),
+    })
+}
+
+/// `unknown`, `up` or `down`.
+pub fn state_name(state: State) -> &'static str {
+    match state {
+        State::Unknown => "unknown",
+        State::Up => "up",
+        State::Down => "down",
+    }
+}
+
+/// The object of a path in `status` and in its event.
+pub fn describe_path(daemon: &Daemon, path: &Path) -> Value {
+    describe_carried(path, &subflows(daemon))
+}
+
+fn describe_carried(path: &Path, subflows: &[sys::Subflow]) -> Value {
+    let (received, sent, count) = carried(path, subflows);
+    let standing = path.standing();
+    let health = path.health.borrow();
+    json!({
+        "name": path.config.name,
+        "device": *path.device.borrow(),
+        "address": path.addresses.get().into_iter().flatten().next().map(|address| address.to_string()),
+        "state": standing.state(),
+        "reason": standing.reason(),
+        "rtt": health.rtt().map(seconds),
+        "loss": health.loss().map(|loss| (f64::from(loss) * 1000.0).round() / 1000.0),
+        "rx_bytes": received,
+        "tx_bytes": sent,
+        "subflows": count,
+        // A subflow is proof; otherwise what the last connection that began here came to.
+        "mptcp": if count > 0 { Some(true) } else { path.mptcp.get() },
+    })
+}
+
+/// The subflows of all open connections.
+pub fn subflows(daemon: &Daemon) -> Vec<sys::Subflow> {
+    let connections = daemon.connections.list();
+    let of_one =
+        |connection: &Rc<Connection>| sys::subflows(connection.tunnel.borrow().as_ref()?.as_ref()).ok();
+    connections.iter().filter_map(of_one).flatten().collect()
+}
+
+/// What a path has carried: bytes received, bytes sent, and the number of its subflows now.
+pub fn carried(path: &Path, subflows: &[sys::Subflow]) -> (u64, u64, usize) {
+    let own = subflows.iter().filter(|subflow| path.addresses.get().contains(&Some(subflow.local.ip())));
+    let ended = Paths::bytes(path);
+    own.fold((ended.0, ended.1, 0), |(received, sent, count), subflow| {
+        (received + subflow.received, sent + subflow.sent, count + 1)
+    })
 }
 
 fn describe(connection: &Connection) -> Value {

@@ -299,7 +299,7 @@ mod tests {
     fn single_losses_do_not_take_a_path_down() {
         let start = Instant::now();
         let mut health = Health::new(SETTINGS, start);
-        let changes = run(&mut health, start, MS * 20_000, MS * 60, |at| at.as_millis() % 1000 > 100);
+        let changes = run(&mut health, start, MS * 20_000, MS * 60, |at| at.as_millis() % 1000 >= 90);
         assert_eq!(changes.len(), 1, "{changes:?}");
     }
 

@@ -173,13 +173,13 @@ mod tests {
     #[test]
     fn endpoints_and_limits_are_kept_in_the_kernel() {
         let namespace = Netns::new("pm");
-        namespace.ip("link add wan type dummy");
+        namespace.ip("link add wan type veth peer name other");
         namespace.ip("link set wan up");
         namespace.ip("addr add 192.0.2.1/24 dev wan");
         namespace.enter(|| {
             let mut manager = PathManager::open().unwrap();
             let endpoint =
-                Endpoint { address: "192.0.2.1".parse().unwrap(), id: 0, flags: SUBFLOW | BACKUP, link: 2 };
+                Endpoint { address: "192.0.2.1".parse().unwrap(), id: 0, flags: SUBFLOW | BACKUP, link: 0 };
             manager.add(&endpoint).unwrap();
             assert!(manager.add(&endpoint).unwrap_err().errno().is_some());
             let found = manager.endpoints().unwrap();
