@@ -9,6 +9,8 @@ mod ends;
 mod failover;
 #[path = "mptcp_proxy/guard.rs"]
 mod guard;
+#[path = "mptcp_proxy/manual.rs"]
+mod manual;
 #[path = "mptcp_proxy/paths.rs"]
 mod paths;
 #[path = "mptcp_proxy/transfer.rs"]

@@ -16,7 +16,7 @@ use crate::connections::{Connections, Limits, Way};
 use crate::net::{self, Outgoing};
 use crate::record::Cipher;
 use crate::relay::{self, Awaited, Broken, Relay, Shield};
-use crate::session;
+use crate::session::{self, Greeting};
 use crate::socks::{self, Command, Reply, Target};
 use crate::upstream::{Accepted, Early, State, Upstream};
 use crate::wire::Request;
@@ -228,7 +228,8 @@ impl Client {
 }
 
 fn tunnelled(local: TcpStream, accepted: Accepted, early: &[u8], cipher: Cipher, socks: bool) -> Box<Relay> {
-    let Accepted { stream, mut sealer, opener, received, sent } = accepted;
+    let Accepted { stream, greeting, received, sent } = accepted;
+    let Greeting { mut sealer, opener, .. } = *greeting;
     let mut unsent = Vec::new();
     let rest = &early[sent.min(early.len())..];
     let (shield, reply_opener) = if cipher == Cipher::None {

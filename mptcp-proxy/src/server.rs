@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::acl;
 use crate::config;
-use crate::connections::{Connections, Limits, Way};
+use crate::connections::{Connections, Guard, Limits, Way};
 use crate::datagram::Datagrams;
 use crate::net::{self, Outgoing};
 use crate::record::{Cipher, Opened, MAX_RECORD};
@@ -124,7 +124,13 @@ impl Server {
                         continue;
                     }
                     let server = self.clone();
-                    tokio::task::spawn_local(async move { server.serve(stream, peer).await });
+                    tokio::task::spawn_local(async move {
+                        // What is only needed until the target has answered must not stay with the connection.
+                        let Some((relay, guard)) = Box::pin(server.open(stream, peer)).await else { return };
+                        if let Err(Broken::Failed(error)) = relay::run(relay, &guard).await {
+                            log::debug!("{}: {error}", guard.target);
+                        }
+                    });
                 }
                 Err(error) => {
                     // Out of descriptors or memory: what is open goes on, what is new waits.
@@ -156,7 +162,8 @@ impl Server {
         }
     }
 
-    async fn serve(self: Rc<Self>, mut stream: TcpStream, peer: SocketAddr) {
+    /// From an unknown connection to one that can be relayed; `None` when nothing came of it.
+    async fn open(&self, mut stream: TcpStream, peer: SocketAddr) -> Option<(Box<Relay>, Guard)> {
         net::prepare(&stream);
         if let Some(name) = &self.config.borrow().congestion {
             // A module that is not there is the system's default.
@@ -165,26 +172,21 @@ impl Server {
         self.unproven.set(self.unproven.get() + 1);
         let proven = timeout(PROOF_LIMIT, self.prove(&mut stream)).await;
         self.unproven.set(self.unproven.get() - 1);
-        match proven {
-            Ok(Ok((user, welcome))) => {
-                if !net::is_mptcp(&stream) {
-                    increment(&self.counters.without_mptcp);
-                }
-                let ready = timeout(READY_LIMIT, Box::pin(self.read_request(stream, welcome))).await;
-                if let Ok(Ok(Some(ready))) = ready {
-                    self.relay(ready, user).await;
-                }
-            }
-            Ok(Err(_)) => {}
-            Err(_) => {
-                increment(&self.counters.unproven);
-                log::debug!("{peer} did not prove a key");
-            }
+        let Ok(proven) = proven else {
+            increment(&self.counters.unproven);
+            log::debug!("{peer} did not prove a key");
+            return None;
+        };
+        let (user, welcome) = proven.ok()?;
+        if !net::is_mptcp(&stream) {
+            increment(&self.counters.without_mptcp);
         }
+        let ready = timeout(READY_LIMIT, self.read_request(stream, welcome)).await;
+        self.connect_out(ready.ok()?.ok()??, &user).await
     }
 
     /// Waits for the proof; never returns while there is none, so that the peer cannot tell why.
-    async fn prove(&self, stream: &mut TcpStream) -> io::Result<(config::User, Welcome)> {
+    async fn prove(&self, stream: &mut TcpStream) -> io::Result<(config::User, Box<Welcome>)> {
         loop {
             match stream.read_u8().await? {
                 ASK => {
@@ -220,7 +222,7 @@ impl Server {
         Some(ticket)
     }
 
-    fn welcome(&self, hello: &[u8; HELLO_LENGTH]) -> Option<(config::User, Welcome)> {
+    fn welcome(&self, hello: &[u8; HELLO_LENGTH]) -> Option<(config::User, Box<Welcome>)> {
         let mut sessions = self.sessions.borrow_mut();
         let known = sessions.get_mut(hello[1..].first_chunk()?)?;
         let welcome = known.session.welcome(hello)?;
@@ -231,7 +233,11 @@ impl Server {
     }
 
     /// Waits for the request and answers whether it is served on this connection.
-    async fn read_request(&self, mut stream: TcpStream, mut welcome: Welcome) -> io::Result<Option<Ready>> {
+    async fn read_request(
+        &self,
+        mut stream: TcpStream,
+        mut welcome: Box<Welcome>,
+    ) -> io::Result<Option<Ready>> {
         let mut received = Vec::new();
         let (content, used) = loop {
             if let Opened::Record { used, content } = welcome.opener.open(&mut received, 0)? {
@@ -260,14 +266,15 @@ impl Server {
         Ok(fresh.then_some(Ready { stream, welcome, request, received }))
     }
 
-    async fn relay(&self, ready: Ready, user: config::User) {
+    /// Connects to the target and prepares the reply.
+    async fn connect_out(&self, ready: Ready, user: &config::User) -> Option<(Box<Relay>, Guard)> {
         let Ready { stream, mut welcome, request, received } = ready;
         let guard =
             self.connections.register(request.source, request.target.clone(), Way::Served(user.name.clone()));
         let tunnel = Rc::new(stream);
         guard.tunnel.replace(Some(tunnel.clone()));
-        let connected = match self.check_limits(&user) {
-            Ok(()) => Box::pin(self.connect(&request)).await,
+        let connected = match self.check_limits(user) {
+            Ok(()) => self.connect(&request).await,
             Err(reply) => Err(reply),
         };
         let (reply, bound) = match &connected {
@@ -280,7 +287,7 @@ impl Server {
         welcome.sealer.append(&content, &mut unsent);
         let Ok(local) = connected else {
             let _ = timeout(PROOF_LIMIT, write_all(&tunnel, &unsent)).await;
-            return;
+            return None;
         };
         increment(&self.counters.served);
         let shield = match welcome.cipher {
@@ -290,9 +297,7 @@ impl Server {
             }
         };
         let relay = Relay { local, tunnel, shield, received, unsent, awaited: None, opened_locally: false };
-        if let Err(Broken::Failed(error)) = relay::run(Box::new(relay), &guard).await {
-            log::debug!("{} for {}: {error}", guard.target, user.name);
-        }
+        Some((Box::new(relay), guard))
     }
 
     fn check_limits(&self, user: &config::User) -> Result<(), Reply> {
@@ -362,7 +367,7 @@ impl Server {
 /// A connection with its request, to be served.
 struct Ready {
     stream: TcpStream,
-    welcome: Welcome,
+    welcome: Box<Welcome>,
     request: Request,
     received: Vec<u8>,
 }

@@ -170,7 +170,7 @@ impl Greeting {
 
 impl Session {
     /// The next connection.
-    pub fn greet(&mut self, cipher: Cipher) -> Greeting {
+    pub fn greet(&mut self, cipher: Cipher) -> Box<Greeting> {
         let counter = self.next;
         self.next += 1;
         let mut hello = [HELLO; HELLO_LENGTH];
@@ -180,12 +180,12 @@ impl Session {
         let mac = self.ticket.mac(b"hello", &hello[..18]);
         hello[18..].copy_from_slice(&mac);
         let (up, down) = self.ticket.keys(counter);
-        Greeting {
+        Box::new(Greeting {
             hello,
             expected: self.ticket.mac(b"welcome", &hello[..18]),
             sealer: Sealer::new(cipher, &up),
             opener: Opener::new(cipher, &down),
-        }
+        })
     }
 
     /// A probe with this number.
@@ -224,7 +224,7 @@ impl ServerSession {
     }
 
     /// Verifies a hello and uses up its counter.
-    pub fn welcome(&mut self, hello: &[u8; HELLO_LENGTH]) -> Option<Welcome> {
+    pub fn welcome(&mut self, hello: &[u8; HELLO_LENGTH]) -> Option<Box<Welcome>> {
         let (signed, mac) = hello.split_at(HELLO_LENGTH - MAC);
         if !same(mac, &self.ticket.mac(b"hello", signed)) {
             return None;
@@ -235,12 +235,12 @@ impl ServerSession {
             return None;
         }
         let (up, down) = self.ticket.keys(counter);
-        Some(Welcome {
+        Some(Box::new(Welcome {
             answer: self.ticket.mac(b"welcome", signed),
             cipher,
             sealer: Sealer::new(cipher, &down),
             opener: Opener::new(cipher, &up),
-        })
+        }))
     }
 
     /// Verifies a probe and makes the answer, of the same length.

@@ -21,7 +21,7 @@ use crate::config;
 use crate::net::{self, Outgoing};
 use crate::path::Paths;
 use crate::pool::Demand;
-use crate::record::{Cipher, Opened, Opener, Sealer, MAX_CONTENT, MAX_RECORD};
+use crate::record::{Cipher, Opened, Sealer, MAX_CONTENT, MAX_RECORD};
 use crate::session::{Greeting, Question, Session, MAC, TICKET_LENGTH};
 use crate::wire;
 
@@ -32,7 +32,8 @@ const PATIENCE: Duration = Duration::from_millis(150);
 /// Attempts for one connection.
 const MAX_ATTEMPTS: usize = 4;
 /// How long the maintenance waits for a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+/// The kernel needs 3 s to give up MPTCP where a firewall drops it.
+const CONNECT_LIMIT: Duration = Duration::from_secs(6);
 /// Pause between attempts to reach a server that is down.
 const RETRY: Duration = Duration::from_secs(1);
 /// A connection kept ready is replaced after this; the server's limit is longer.
@@ -115,10 +116,8 @@ struct Ready {
 pub struct Accepted {
     /// The tunnel.
     pub stream: TcpStream,
-    /// Seals the payload.
-    pub sealer: Sealer,
-    /// Opens the reply and the payload.
-    pub opener: Opener,
+    /// Its keys.
+    pub greeting: Box<Greeting>,
     /// Bytes behind the acceptance.
     pub received: Vec<u8>,
     /// Client bytes that were sent already.
@@ -345,9 +344,8 @@ impl Upstream {
             Ok(ready) => ready,
             Err(bind) => self.connect(bind, OPEN_LIMIT.max(CONNECT_LIMIT)).await?,
         };
-        let Ready { mut stream, greeting, verified, .. } = ready;
+        let Ready { mut stream, mut greeting, verified, .. } = ready;
         let begun = Instant::now();
-        let mut greeting = *greeting;
         let plain = self.config.cipher == Cipher::None;
         let mut out = Vec::with_capacity(512);
         if !verified {
@@ -393,8 +391,7 @@ impl Upstream {
                 Opened::Record { used, content: 1 } if received[0] == wire::ACCEPTED => {
                     self.measure(begun.elapsed());
                     received.drain(..used);
-                    let Greeting { sealer, opener, .. } = greeting;
-                    return Ok(Accepted { stream, sealer, opener, received, sent });
+                    return Ok(Accepted { stream, greeting, received, sent });
                 }
                 Opened::Record { .. } => {
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "superseded"));
@@ -426,7 +423,7 @@ impl Upstream {
                 .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         }
         let greeting = match &mut *self.session.borrow_mut() {
-            Some(ticket) => Box::new(ticket.session.greet(self.config.cipher)),
+            Some(ticket) => ticket.session.greet(self.config.cipher),
             None => return Err(io::ErrorKind::NotConnected.into()),
         };
         Ok(Ready { stream, greeting, verified: false, bound: bind, since: Instant::now() })

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lab::process::{Daemon, Environment};
-use lab::Netns;
+use lab::{DelayTun, Netns};
 
 /// Nothing in these tests takes this long unless it is broken.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,18 +35,36 @@ pub struct Bed {
     pub host2: Netns,
     pub env1: Environment,
     pub env2: Environment,
+    _links: Vec<DelayTun>,
 }
 
 impl Bed {
+    /// Paths without delay.
     pub fn new() -> Self {
-        let bed = Bed {
+        Self::build(None)
+    }
+
+    /// Paths with this delay each way.
+    pub fn with_delays(delays: [Duration; 2]) -> Self {
+        Self::build(Some(delays))
+    }
+
+    fn build(delays: Option<[Duration; 2]>) -> Self {
+        let mut bed = Bed {
             host1: Netns::new("host1"),
             r1: Netns::new("r1"),
             r2: Netns::new("r2"),
             host2: Netns::new("host2"),
             env1: Environment::new(),
             env2: Environment::new(),
+            _links: Vec::new(),
         };
+        for (index, path) in ["p1", "p2"].into_iter().enumerate() {
+            match delays {
+                Some(delays) => bed._links.push(DelayTun::join(&bed.r1, &bed.r2, path, delays[index])),
+                None => bed.r1.join(path, &bed.r2, path),
+            }
+        }
         let Bed { host1, r1, r2, host2, .. } = &bed;
         for namespace in [host1, r1, r2, host2] {
             namespace.sysctl("net.ipv6.conf.all.accept_dad", "0");
@@ -61,8 +79,6 @@ impl Bed {
             router.sysctl("net.ipv4.conf.default.rp_filter", "0");
         }
         host1.join("eth0", r1, "lan");
-        r1.join("p1", r2, "p1");
-        r1.join("p2", r2, "p2");
         host2.join("eth0", r2, "lan");
 
         host1.ip("addr add 10.1.0.2/24 dev eth0");

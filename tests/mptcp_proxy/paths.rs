@@ -201,3 +201,48 @@ fn where_mptcp_is_stripped_plain_tcp_carries_on_and_is_shown() {
         server.call("status", &json!({})).unwrap()["counters"]["served_without_mptcp"].as_u64().unwrap() > 0
     );
 }
+
+#[test]
+fn where_a_firewall_drops_mptcp_plain_tcp_carries_on_and_is_shown() {
+    let bed = Bed::new();
+    let script = "table inet dropper { chain prerouting { type filter hook prerouting priority -400; \
+                  iifname { p1, p2 } tcp flags syn tcp option mptcp exists drop; }; }";
+    bed.r2.run_with_input("nft -f -", script);
+    let _server = bed.start_server("");
+    // The kernel gives up MPTCP after its second repetition of the SYN, about 3 s.
+    let client = bed.start_client("", "");
+    let service = bed.serve(echo);
+    let bytes = noise(500_000, 9);
+    assert!(exchange(&bed.connect(service.address), bytes.clone()).unwrap() == bytes);
+    let status = client.wait_for_status("MPTCP to be missed", |status| status["paths"][0]["mptcp"] == false);
+    assert_eq!(status["counters"]["direct"], 0, "{status:#}");
+}
+
+/// Connect, ask, hear the first byte.
+fn median_first_byte(rounds: usize, once: impl Fn() -> Duration) -> Duration {
+    let mut times: Vec<Duration> = (0..rounds).map(|_| once()).collect();
+    times.sort();
+    times[rounds / 2]
+}
+
+#[test]
+fn a_warm_pool_is_faster_to_the_first_byte_than_no_proxy_at_all() {
+    let bed = Bed::with_delays([Duration::from_millis(10), Duration::from_millis(30)]);
+    let _server = bed.start_server("");
+    let client = bed.start_client("", "");
+    wait_for_paths(&client, ["up", "up"]);
+    let answering = bed.serve(echo);
+    // The router itself reaches host2 without the proxy, over the same first path.
+    let direct = median_first_byte(15, || {
+        let begun = Instant::now();
+        let mut stream = connect(&bed.r1, answering.address);
+        stream.write_all(b"?").unwrap();
+        stream.read_exact(&mut [0; 1]).unwrap();
+        begun.elapsed()
+    });
+    let proxied = median_first_byte(15, || first_byte(&bed, &answering));
+    eprintln!("first byte at RTT 20 ms: direct {direct:?}, by the proxy {proxied:?}");
+    assert!(proxied < direct * 85 / 100, "direct {direct:?}, by the proxy {proxied:?}");
+    let status = client.call("status", &json!({})).unwrap();
+    assert_eq!(status["counters"]["tunnelled"], 15, "{status:#}");
+}

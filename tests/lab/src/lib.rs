@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod capture;
 pub mod certs;
+pub mod delay_tun;
 pub mod netns;
 pub mod openwrt_root;
 pub mod process;
@@ -18,6 +19,7 @@ pub mod webhook;
 pub use broker::Broker;
 pub use capture::{wait_for, wait_or, Capture, PATIENCE};
 pub use certs::Authority;
+pub use delay_tun::DelayTun;
 pub use netns::Netns;
 pub use openwrt_root::OpenwrtRoot;
 pub use process::{ask, binary, Daemon, Environment, Finished};
