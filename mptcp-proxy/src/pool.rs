@@ -39,6 +39,10 @@ impl Demand {
             return;
         };
         self.lowest = self.lowest.min(left);
+        if left == 0 {
+            // The next one would have come too early.
+            self.target = (self.target + 1).min(self.limit);
+        }
     }
 
     /// Looks whether fewer would do.
