@@ -484,8 +484,12 @@ impl Analyzer {
         samples.iter().map(|&u| u32::from(u <= low) | u32::from(u >= high)).sum()
     }
 
-    /// Reports the whole cycles of a window that the end of the input cuts short.
+    /// Reports the whole cycles of a window that the end of the input cuts short. Input that never filled a window
+    /// has none.
     fn partial_window(&mut self, end: f64, out: &mut dyn FnMut(Measurement<'_>)) {
+        if self.window == Window::default() {
+            return;
+        }
         let start = self.intervals.current_start();
         let (Some(from), Some(to)) = (self.tracker.phase(start, true), self.tracker.phase(end + 0.5, true))
         else {
