@@ -65,6 +65,8 @@ pub struct RuleConfig {
     pub timing: Timing,
     /// Policy, families, portal.
     pub demand: Demand,
+    /// Time a check has that says nothing else.
+    pub timeout: Duration,
     /// What is checked.
     pub checks: Vec<Check>,
     /// Logical interface (or device) whose link counts and to which checks without one of their own are bound.
@@ -257,7 +259,17 @@ impl RuleConfig {
             .collect();
         let client_grace = reader.duration("client_grace", Duration::ZERO..=DAY, Duration::ZERO);
         reader.finish();
-        Self { name: section.label(), enabled, timing, demand, checks, interface, template, client_grace }
+        Self {
+            name: section.label(),
+            enabled,
+            timing,
+            demand,
+            timeout,
+            checks,
+            interface,
+            template,
+            client_grace,
+        }
     }
 
     /// What cannot be seen option by option.

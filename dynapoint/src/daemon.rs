@@ -112,10 +112,16 @@ impl Daemon {
         self.origin.elapsed()
     }
 
+    /// Makes the rules, so that whoever asks finds them; they do nothing before [`Daemon::start`].
+    pub fn prepare(&self) {
+        self.apply();
+    }
+
     /// What is known is enough to judge links: starts the rules.
     pub fn start(&self) {
         self.ready.set(true);
-        self.apply();
+        self.on_network(None);
+        self.wish(None);
     }
 
     /// Reads the configuration again.

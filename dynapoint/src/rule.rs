@@ -18,6 +18,10 @@ pub const MAX_DAMPING: Duration = Duration::from_secs(3600);
 /// Drops within this time make a link a flapping one.
 pub const FLAP_WINDOW: Duration = Duration::from_secs(600);
 
+/// A link that just came back or changed often needs a moment (addresses, neighbours, routes) before anything passes:
+/// for so long rounds go on at the retry interval although nothing has passed yet.
+pub const LINK_SETTLES: Duration = Duration::from_secs(30);
+
 /// So many drops within [`FLAP_WINDOW`] are flapping.
 pub const FLAP_COUNT: usize = 3;
 
@@ -153,7 +157,7 @@ pub enum Observation {
 /// What has to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start a round. Never asked for while a round is under way.
+    /// Start a round. One that is under way, after a link came back, is given up for it.
     Probe,
     /// The state has changed.
     Announce(Transition),
@@ -186,6 +190,7 @@ pub struct Rule {
     /// Consecutive rounds on one side of the current state, and the last of them.
     streak: Option<Streak>,
     link_lost: Option<String>,
+    link_changed: Option<Moment>,
     forced: Option<Forced>,
     round: Round,
     /// Undoubted rounds since the last surprise; widens the interval.
@@ -232,6 +237,7 @@ impl Rule {
             reason: "no verdict yet".to_owned(),
             streak: None,
             link_lost: None,
+            link_changed: None,
             forced: None,
             round: Round::Due(now),
             calm_rounds: 0,
@@ -301,9 +307,14 @@ impl Rule {
             Observation::Round(verdict, reason) => self.round_ended(verdict, reason, now, chance),
             Observation::LinkLost(reason) => self.link_lost(reason, now),
             Observation::LinkChanged => {
-                if self.link_lost.take().is_some() && self.timing.link_loss == LinkLoss::Immediate {
-                    // What rounds said without the link says nothing about the link that came back.
-                    self.streak = None;
+                self.link_changed = Some(now);
+                if self.link_lost.take().is_some() {
+                    // What a round said, or was about to say, without the link says nothing about the one that came
+                    // back.
+                    if self.timing.link_loss == LinkLoss::Immediate {
+                        self.streak = None;
+                    }
+                    self.round = Round::Due(now);
                 }
                 self.round_wanted(now);
             }
@@ -337,13 +348,14 @@ impl Rule {
         }
         let calm = !self.in_doubt() && !again;
         self.calm_rounds = if calm { self.calm_rounds.saturating_add(1) } else { 0 };
-        self.round = Round::Due(if again { now } else { (since + self.pace(chance)).max(now) });
+        self.round = Round::Due(if again { now } else { (since + self.pace(chance, now)).max(now) });
     }
 
     /// From the start of a round to the start of the next.
-    fn pace(&self, chance: f64) -> Duration {
+    fn pace(&self, chance: f64, now: Moment) -> Duration {
+        let settling = self.link_changed.is_some_and(|at| now.saturating_sub(at) < LINK_SETTLES);
         // A state that only waits for its hold time to pass is not in doubt.
-        if self.in_doubt() && self.pending().is_none() {
+        if (self.in_doubt() && self.pending().is_none()) || (settling && !self.state.is_up()) {
             return self.timing.retry_interval;
         }
         let grown = self.timing.interval.saturating_mul(1 << self.calm_rounds.saturating_sub(1).min(16));
@@ -354,7 +366,9 @@ impl Rule {
     fn count(&mut self, verdict: Verdict, reason: String) {
         if verdict.state() == self.state {
             self.streak = None;
-            self.reason = reason;
+            if self.link_lost.is_none() || self.timing.link_loss != LinkLoss::Immediate {
+                self.reason = reason;
+            }
             return;
         }
         let better = match self.state {

@@ -51,6 +51,7 @@ pub async fn run(common: Common) -> io::Result<()> {
     let daemon = Daemon::new(common, configuration, Rc::clone(&switch), origin, alerts, reports);
     let service = service::service(&daemon);
     daemon.set_events(service.events());
+    daemon.prepare();
     let running = service.start(&daemon.common.run_dir, &daemon.common.ubus)?;
 
     let mut monitor = watch(&daemon);
@@ -65,7 +66,6 @@ pub async fn run(common: Common) -> io::Result<()> {
         spawn_local(write_metrics(Rc::clone(&daemon))),
     ];
     // The names of access points can depend on their devices.
-    daemon.wish(None);
     switch.look().await;
     daemon.start();
     let keeper = spawn_local(Rc::clone(&switch).run());

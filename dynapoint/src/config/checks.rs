@@ -74,13 +74,12 @@ fn check(section: &Section, rule: &RuleConfig, reader: &mut Reader<'_>) -> Optio
         reader.problem("interface", None, "missing: the interface whose carrier counts");
         return None;
     }
-    let rule_timeout = rule.checks.first().map_or(Duration::from_secs(5), |check| check.timeout);
     Some(Check {
         name: section.label(),
         kind,
         interface,
         families: reader.optional_choice("family", &FAMILIES),
-        timeout: reader.duration("timeout", MS * 50..=Duration::from_secs(300), rule_timeout),
+        timeout: reader.duration("timeout", MS * 50..=Duration::from_secs(300), rule.timeout),
     })
 }
 
