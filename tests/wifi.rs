@@ -113,16 +113,15 @@ dynapoint --log-to stderr 2>/tmp/dynapoint.log &
 daemon=$!
 until_true 'dynapoint status --json | grep -q "\"state\":\"online\""'
 ip netns exec client ping -i 0.05 -q 10.1.0.1 >/tmp/ping.log &
-ping=$!
 air 50 up up0 offline freifunk || fail air
-kill -INT $ping; wait $ping
+killall -INT ping
+until_true 'grep -q transmitted /tmp/ping.log'
 grep 'packets transmitted' /tmp/ping.log
 echo "disconnects $(grep -c CTRL-EVENT-DISCONNECTED /tmp/client.log)"
 sed -n 's/.*rename to .*(\([0-9.]*\) ms, \([0-9.]*\) ms after the event.*/apply \1 \2/p' /tmp/dynapoint.log
 kill -TERM $daemon; wait $daemon
 echo "stopped $?"
-grep RssAnon /proc/self/status >/dev/null
-find /tmp/.uci -type f
+find /tmp/.uci -type f | sed 's/^/@@ left behind: /'
 exit 0
 "#,
     );
