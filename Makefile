@@ -2,7 +2,7 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint size bench
+.PHONY: help demo test test-long test-vm lint size bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -17,6 +17,11 @@ test: ## everything that proves something, with one summary
 
 test-long: ## the long rows and the full repeat counts
 	@tests/run.sh long
+
+test-vm: ## dynapoint on a real hostapd with simulated radios, in a QEMU machine
+	@tests/setup.sh vm
+	@cargo build --package dynapoint --package e2e --bins
+	@cargo test --package e2e --features vm --test wifi -- --nocapture --test-threads 1
 
 lint: ## formatting, clippy, licences, tree rules
 	@tests/lint.sh

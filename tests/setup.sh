@@ -4,7 +4,7 @@
 # elsewhere it names what is missing and fails.
 set -eu
 
-purpose=${1:?usage: setup.sh build|test}
+purpose=${1:?usage: setup.sh build|test|vm}
 
 # program or file to look for : Debian package that brings it
 build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
@@ -14,9 +14,12 @@ test_parts="$build_parts
 	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux
 	busybox:busybox-static shellcheck:shellcheck"
 
+vm_parts="$build_parts qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg apt-get:apt"
+
 case $purpose in
 build) parts=$build_parts ;;
 test) parts=$test_parts ;;
+vm) parts=$vm_parts ;;
 *) echo "setup.sh: unknown purpose '$purpose'" >&2; exit 2 ;;
 esac
 

@@ -30,4 +30,5 @@ pub use smtp::MailServer;
 pub use tcp_fault::FaultyLink;
 pub use ubusd::Ubusd;
 pub use ubusd_double::UbusdDouble;
+pub use vm::Vm;
 pub use webhook::Webhook;
