@@ -343,8 +343,11 @@ impl Daemon {
     fn update_pause(&self) -> bool {
         let delay = self.configuration.borrow().current().map_or(Duration::ZERO, |config| config.boot_delay);
         let reason = upgrade_under_way().or_else(|| {
-            let left = delay.checked_sub(uptime()?).filter(|left| !left.is_zero())?;
-            Some(format!("the router booted less than {} s ago", (uptime()? + left).as_secs()))
+            if delay.is_zero() {
+                return None;
+            }
+            let reason = format!("the router booted less than {} ago", openwrt::uci::format_duration(delay));
+            (uptime()? < delay).then_some(reason)
         });
         let changed = *self.pause.borrow() != reason;
         if changed {

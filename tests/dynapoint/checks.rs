@@ -126,11 +126,10 @@ fn the_switch_comes_at_the_nth_consecutive_failed_round() {
         .map(|entry| entry["state"].as_str().unwrap())
         .collect();
     assert_eq!(states, ["online", "offline", "online"], "newest first: {history}");
-    // Eleven rounds before the verdict, none sooner than the interval after the one before.
+    // Twelve rounds, the interval apart; single gaps say more about the machine's load than about the daemon.
     let requests = web.requests();
-    for pair in requests.windows(2) {
-        assert!(pair[1] - pair[0] > Duration::from_millis(900), "{:?}", pair[1] - pair[0]);
-    }
+    let took = requests[11] - requests[0];
+    assert!(took > Duration::from_millis(10_500), "{took:?} for eleven intervals of a second");
 }
 
 #[test]
