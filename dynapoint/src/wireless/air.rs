@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use openwrt::ubus;
 use serde_json::{json, Value};
@@ -151,40 +152,43 @@ impl Radio {
         }
     }
 
-    /// Carries out one step.
+    /// Carries out one step and gives when hostapd had confirmed it; clients are told afterwards.
     ///
     /// # Errors
     /// Why not; the next look shows what became of it.
-    pub async fn carry_out(&self, step: &Step) -> Result<(), String> {
+    pub async fn carry_out(&self, step: &Step) -> Result<Instant, String> {
+        let done = |()| Instant::now();
         match step {
             Step::Rename { ifname, ssid, passphrase } => {
                 let control = self.control(ifname)?;
                 set_name(&control, ssid, passphrase.as_ref()).await.map_err(say)?;
                 control.order("UPDATE_BEACON", "UPDATE_BEACON").await.map_err(say)?;
+                let confirmed = Instant::now();
                 deauthenticate(&control).await;
-                Ok(())
+                Ok(confirmed)
             }
             Step::Resume { ifname, ssid, passphrase } => {
                 let control = self.control(ifname)?;
                 set_name(&control, ssid, passphrase.as_ref()).await.map_err(say)?;
                 control.order("UPDATE_BEACON", "UPDATE_BEACON").await.map_err(say)?;
+                let confirmed = Instant::now();
                 // Stopping took the group key from the driver; a BSS without one refuses, which is right.
                 let _ = control.ask("REKEY_GTK").await;
-                Ok(())
+                Ok(confirmed)
             }
             Step::Silence { ifname } => {
                 let control = self.control(ifname)?;
                 deauthenticate(&control).await;
-                control.order("STOP_AP", "STOP_AP").await.map_err(say)
+                control.order("STOP_AP", "STOP_AP").await.map(done).map_err(say)
             }
             Step::Remove { ifname } => {
                 let global = self.control(GLOBAL)?;
                 if let Ok(control) = self.control(ifname) {
                     deauthenticate(&control).await;
                 }
-                global.order("REMOVE", &format!("REMOVE {ifname}")).await.map_err(say)
+                global.order("REMOVE", &format!("REMOVE {ifname}")).await.map(done).map_err(say)
             }
-            Step::Add { ifname, ssid, radio } => self.add(ifname, ssid, radio).await,
+            Step::Add { ifname, ssid, radio } => self.add(ifname, ssid, radio).await.map(done),
         }
     }
 

@@ -186,7 +186,17 @@ impl Switch {
             return (false, None);
         }
         let mut radio = self.radio.lock().await;
-        let (sight, plan) = self.look_and_plan(&mut radio, &wishes).await;
+        // An event that has already decided what is wanted does not wait for another look: events have kept the last
+        // one current, and a look follows at once.
+        let known = cause.and_then(|_| self.known_sight(&wishes));
+        let hurried = known.is_some();
+        let (sight, plan) = match known {
+            Some(sight) => {
+                let plan = self.plan(&wishes, &sight);
+                (sight, plan)
+            }
+            None => self.look_and_plan(&mut radio, &wishes).await,
+        };
         let paused = wishes.paused.is_some();
         let mut failed = false;
         if !paused {
@@ -195,12 +205,12 @@ impl Switch {
                 let outcome = radio.carry_out(step).await;
                 let mut report = self.report.borrow_mut();
                 match outcome {
-                    Ok(()) => {
+                    Ok(confirmed) => {
                         report.steps = report.steps.saturating_add(1);
                         let since = cause.map_or_else(String::new, |cause| {
-                            format!(", {:.1} ms after the event", cause.elapsed().as_secs_f64() * 1e3)
+                            format!(", {:.1} ms after the event", (confirmed - cause).as_secs_f64() * 1e3)
                         });
-                        log::info!("{step} ({:.1} ms{since})", begin.elapsed().as_secs_f64() * 1e3);
+                        log::info!("{step} ({:.1} ms{since})", (confirmed - begin).as_secs_f64() * 1e3);
                     }
                     Err(error) => {
                         failed = true;
@@ -222,7 +232,7 @@ impl Switch {
         let now = self.origin.elapsed();
         let again =
             plan.held.iter().filter_map(|held| held.until).min().map(|until| until.saturating_sub(now));
-        (failed, again)
+        (failed, if hurried { Some(Duration::ZERO) } else { again })
     }
 
     async fn look_and_plan(&self, radio: &mut Radio, wishes: &Wishes) -> (Sight, Plan) {
@@ -231,12 +241,29 @@ impl Switch {
         }
         let aps: Vec<ManagedAp> = wishes.aps.iter().map(|(managed, ..)| managed.clone()).collect();
         let sight = radio.look(&aps, &self.netifd).await;
+        let plan = self.plan(wishes, &sight);
+        (sight, plan)
+    }
+
+    /// What was seen last, as long as nothing has moved since and it is about the same access points.
+    fn known_sight(&self, wishes: &Wishes) -> Option<Sight> {
+        if self.invalidated.get() {
+            return None;
+        }
+        let sight = self.report.borrow().sight.clone();
+        let known = |section: &str| {
+            sight.air.slots.iter().any(|slot| slot.section == section)
+                || sight.missing.iter().any(|(missing, _)| missing == section)
+        };
+        wishes.aps.iter().all(|(managed, ..)| known(&managed.ap.section)).then_some(sight)
+    }
+
+    fn plan(&self, wishes: &Wishes, sight: &Sight) -> Plan {
         let wanted: Vec<Wanted<'_>> = wishes
             .aps
             .iter()
             .map(|(managed, wish, grace)| Wanted { ap: &managed.ap, wish: wish.clone(), grace_until: *grace })
             .collect();
-        let plan = plan(&wanted, &sight.air, self.origin.elapsed());
-        (sight, plan)
+        plan(&wanted, &sight.air, self.origin.elapsed())
     }
 }
