@@ -265,9 +265,9 @@ mod tests {
         let source = Box::new(CountingDevice(Arc::clone(&reads)));
         let mut intake = spawn(source, &simulator("", Speed::Times(1000.0))).unwrap();
         let room = frames(Pace::Live(1000.0));
-        while reads.load(Ordering::Relaxed) < room + 100 {
-            std::thread::yield_now();
-        }
+        lab::wait_for("a hundred reads too many", lab::PATIENCE, || {
+            (reads.load(Ordering::Relaxed) >= room + 100).then_some(())
+        });
         runtime().block_on(async {
             let (mut samples, mut lost) = (0, 0);
             while lost == 0 {

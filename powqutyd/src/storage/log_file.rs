@@ -45,9 +45,20 @@ impl fmt::Display for WriteError {
 
 impl LogFile {
     /// A log at `path` of at most `limit` bytes; lines are written in blocks of `block` bytes (0: each at
-    /// once). Nothing is opened before the first line.
+    /// once).
     pub(super) fn new(path: PathBuf, limit: u64, header: &'static str, block: usize) -> Self {
         Self { path, limit, header, block, open: None, pending: String::new(), pending_lines: 0 }
+    }
+
+    /// Opens the file ahead of the first line, so that a wrong path is known at once.
+    pub(super) fn prepare(&mut self) -> Result<Written, WriteError> {
+        match self.open_file() {
+            Ok(open) => {
+                self.open = Some(open);
+                Ok(Written::default())
+            }
+            Err(error) => Err(WriteError { path: self.path.clone(), error, dropped: 0 }),
+        }
     }
 
     pub(super) fn append(&mut self, line: &str) -> Result<Written, WriteError> {

@@ -47,7 +47,8 @@ enum Order {
 struct State {
     lines: u32,
     dropped: u32,
-    error: Option<String>,
+    /// What is wrong with each [`Log`] now.
+    errors: [Option<String>; 2],
 }
 
 impl Storage {
@@ -101,7 +102,7 @@ impl Storage {
     #[must_use]
     pub fn status(&self) -> Value {
         let state = self.state().clone();
-        json!({ "lines": state.lines, "dropped": state.dropped, "last_error": state.error })
+        json!({ "lines": state.lines, "dropped": state.dropped, "last_error": state.errors.iter().flatten().next() })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -133,6 +134,7 @@ impl Writer {
     }
 
     fn run(&mut self, orders: &Receiver<Order>) {
+        self.prepare();
         let mut flushed = Instant::now();
         loop {
             match orders.recv_timeout(FLUSH_AFTER) {
@@ -142,11 +144,13 @@ impl Writer {
                         Log::Measurements => &mut self.measurements,
                     };
                     let written = file.append(&line);
-                    self.note(written);
+                    self.note(log, written);
                 }
                 Ok(Order::Reconfigure(logs)) => {
                     self.flush();
                     *self = Self::new(logs, Arc::clone(&self.state));
+                    self.state.lock().unwrap_or_else(PoisonError::into_inner).errors = [None, None];
+                    self.prepare();
                 }
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
                     self.flush();
@@ -161,31 +165,46 @@ impl Writer {
         }
     }
 
+    fn prepare(&mut self) {
+        let (events, measurements) = (self.events.prepare(), self.measurements.prepare());
+        self.note(Log::Events, events);
+        self.note(Log::Measurements, measurements);
+    }
+
     fn flush(&mut self) {
-        for written in [self.events.flush(), self.measurements.flush()] {
-            self.note(written);
-        }
+        let (events, measurements) = (self.events.flush(), self.measurements.flush());
+        self.note(Log::Events, events);
+        self.note(Log::Measurements, measurements);
     }
 
     /// Counts and, on a change between working and failing, logs.
-    fn note(&mut self, written: Result<log_file::Written, log_file::WriteError>) {
+    fn note(&mut self, log: Log, written: Result<log_file::Written, log_file::WriteError>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match written {
             Ok(written) => {
                 state.lines = state.lines.wrapping_add(written.lines);
                 state.dropped = state.dropped.wrapping_add(written.dropped);
-                if written.lines > 0 && state.error.take().is_some() {
-                    log::info!("the logs can be written again");
+                if written.lines > 0 && state.errors[log as usize].take().is_some() {
+                    log::info!("the log of {} can be written again", log.name());
                 }
             }
             Err(error) => {
                 state.dropped = state.dropped.wrapping_add(error.dropped);
                 let text = error.to_string();
-                if state.error.as_ref() != Some(&text) {
+                if state.errors[log as usize].as_ref() != Some(&text) {
                     log::error!("{text}; measuring goes on");
                 }
-                state.error = Some(text);
+                state.errors[log as usize] = Some(text);
             }
+        }
+    }
+}
+
+impl Log {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Measurements => "measurements",
         }
     }
 }
@@ -210,4 +229,41 @@ pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let extension = path.extension().map_or_else(String::new, |it| format!(".{}", it.to_string_lossy()));
     path.with_file_name(format!("{stem}{suffix}{extension}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_log_that_cannot_be_written_does_not_touch_the_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let logs = Logs {
+            measurement_path: dir.path().join("measurements"),
+            measurement_limit: 1 << 20,
+            event_path: dir.path().join("missing/events"),
+            event_limit: 1 << 20,
+            header: true,
+        };
+        let storage = Storage::start(logs).unwrap();
+        for _ in 0..10 {
+            storage.write(Log::Measurements, "m".to_owned());
+            storage.write(Log::Events, "e".to_owned());
+        }
+        let written = |lines: u32| {
+            lab::wait_for("the lines", lab::PATIENCE, || (storage.status()["lines"] == lines).then_some(()));
+        };
+        written(10);
+        let status = storage.status();
+        assert!(status["last_error"].as_str().unwrap().contains("missing/events: cannot write"), "{status}");
+        std::fs::create_dir(dir.path().join("missing")).unwrap();
+        storage.write(Log::Events, "last".to_owned());
+        written(21);
+        assert!(storage.status()["last_error"].is_null());
+        storage.stop(Duration::from_secs(10));
+        let events = std::fs::read_to_string(dir.path().join("missing/events")).unwrap();
+        assert_eq!(events, format!("{}\n{}last\n", events::HEADER, "e\n".repeat(10)));
+        let measurements = std::fs::read_to_string(dir.path().join("measurements")).unwrap();
+        assert_eq!(measurements.lines().count(), 11);
+    }
 }
