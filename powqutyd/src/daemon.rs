@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `powqutyd run`: one thread that measures, answers and reloads; beside it the source and the storage thread.
 
+use crate::clock::{kernel, monotonic};
 use crate::config::{self, Config};
+use crate::gps::{self, Gps};
 use crate::monitor::{Monitor, SourceChange, SourcePhase, SourceState};
 use crate::outputs::{Outputs, Sinks, Values};
-use crate::source::{self, Delivery, Intake, OpenError};
+use crate::source::{self, Delivery, Intake};
 use crate::storage::Storage;
 use crate::{metrics, service};
 use alerts::Alerts;
@@ -89,6 +91,7 @@ struct Daemon<'a> {
     shared: Shared,
     events: openwrt::service::Events,
     intake: Option<Intake>,
+    gps: Option<Gps>,
     retry_at: Option<Instant>,
 }
 
@@ -103,7 +106,7 @@ impl<'a> Daemon<'a> {
         let shared = Rc::new(RefCell::new(state));
         let service = service::declare(&shared);
         let events = service.events();
-        let mut daemon = Self { common, shared, events, intake: None, retry_at: None };
+        let mut daemon = Self { common, shared, events, intake: None, gps: None, retry_at: None };
         daemon.configured().map_err(fails("threads"))?;
         let running = service.start(&common.run_dir, &common.ubus).map_err(fails("service"))?;
         log::info!("powqutyd {} is running", env!("CARGO_PKG_VERSION"));
@@ -134,6 +137,7 @@ impl<'a> Daemon<'a> {
     fn configured(&mut self) -> io::Result<()> {
         let mut state = self.shared.borrow_mut();
         let Some(config) = state.configuration.current().cloned() else { return Ok(()) };
+        let gps = config.gps.clone();
         let storage = Storage::start(config.logs.clone())?;
         let identity = alerts::Identity {
             daemon: "powqutyd".to_owned(),
@@ -150,8 +154,22 @@ impl<'a> Daemon<'a> {
         }
         state.alerts = Some(Rc::new(alerts));
         drop(state);
+        self.open_gps(gps);
         self.open_source();
         Ok(())
+    }
+
+    /// Listens to the receiver that is configured, or to none.
+    fn open_gps(&mut self, settings: Option<gps::Settings>) {
+        if self.gps.as_ref().map(|gps| &gps.settings) == settings.as_ref() {
+            return;
+        }
+        self.gps = None;
+        let Some(settings) = settings else { return };
+        match Gps::start(settings) {
+            Ok(gps) => self.gps = Some(gps),
+            Err(error) => log::error!("gps: there is no thread to be had: {error}"),
+        }
     }
 
     fn open_source(&mut self) {
@@ -179,9 +197,7 @@ impl<'a> Daemon<'a> {
                 }
                 monitor.source.phase = SourcePhase::Failed;
                 monitor.source.reason = Some(reason);
-                if let OpenError::Unreadable(_) = error {
-                    self.retry_at = Some(Instant::now() + RETRY);
-                }
+                self.retry_at = Some(Instant::now() + RETRY);
             }
         }
     }
@@ -237,8 +253,10 @@ impl<'a> Daemon<'a> {
         if let Some(alerts) = &state.alerts {
             alerts.reconfigure(config.alerts.clone());
         }
+        let gps = config.gps.clone();
         let change = state.monitor.as_mut().map(|monitor| monitor.apply(config));
         drop(state);
+        self.open_gps(gps);
         match change {
             Some(Ok(SourceChange::Restart)) => {
                 log::info!(
@@ -253,6 +271,14 @@ impl<'a> Daemon<'a> {
     }
 
     fn housekeeping(&mut self) {
+        let report = self.intake.as_ref().and_then(Intake::report);
+        if let Some(monitor) = &mut self.shared.borrow_mut().monitor {
+            let look = self.gps.as_ref().map(|gps| gps.look(monotonic()));
+            monitor.tick(&kernel::read(), look);
+            if let Some(report) = report {
+                monitor.heed(report);
+            }
+        }
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.open_source();
         }

@@ -3,6 +3,7 @@
 
 use openwrt::cli::{self, Command, Spec, Subcommand, UsageError};
 use powqutyd::analyze::{self, AnalyzeError};
+use powqutyd::emulate::{self, EmulateError};
 use powqutyd::{config, daemon, events, screen};
 use std::process::ExitCode;
 
@@ -16,6 +17,12 @@ const SPEC: Spec = Spec {
             usage: "FILE|- [OPTIONS]",
             about: "measure a recording, one JSON object per result",
             help: analyze::HELP,
+        },
+        Subcommand {
+            name: "emulate",
+            usage: "[--pty PATH] [--script FILE] [--gps]",
+            about: "play an oscilloscope or a GPS receiver on a pseudo-terminal",
+            help: emulate::HELP,
         },
         Subcommand {
             name: "events",
@@ -49,6 +56,13 @@ fn main() -> ExitCode {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error @ AnalyzeError::Usage(_)) => {
                     UsageError::new(format!("analyze: {error}")).report(&SPEC)
+                }
+                Err(error) => cli::fail(&SPEC, error),
+            },
+            "emulate" => match emulate::main(&args) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error @ EmulateError::Usage(_)) => {
+                    UsageError::new(format!("emulate: {error}")).report(&SPEC)
                 }
                 Err(error) => cli::fail(&SPEC, error),
             },

@@ -3,11 +3,14 @@
 //!
 //! Nothing in here waits: disks, brokers and web hooks have queues of their own.
 
-use crate::clock::Clock;
-use crate::config::Config;
+use crate::clock::reference::Reading;
+use crate::clock::{kernel, Clock, Coming};
+use crate::config::{Config, Position};
+use crate::gps::Look;
 use crate::outputs::Outputs;
+use crate::source::device::{LineFaults, Phase, Report};
 use crate::source::Frame;
-use power_quality::{Analyzer, ConfigError, TimeMap};
+use power_quality::{Analyzer, ConfigError};
 
 /// Measures what the source delivers.
 pub struct Monitor {
@@ -19,6 +22,8 @@ pub struct Monitor {
     pub outputs: Outputs,
     /// What came of the source.
     pub source: SourceState,
+    /// What the GPS receiver says, where there is one.
+    pub gps: Option<Look>,
     analyzer: Analyzer,
     /// Samples were analysed since the last flush.
     unfinished: bool,
@@ -41,6 +46,12 @@ pub struct SourceState {
     pub missing_samples: u64,
     /// How often the input broke.
     pub failures: u32,
+    /// Where the device is or was last.
+    pub device: Option<String>,
+    /// How often the device began to send samples.
+    pub starts: u32,
+    /// Faults of the device's line.
+    pub line: LineFaults,
 }
 
 /// What the source is doing.
@@ -51,6 +62,10 @@ pub enum SourcePhase {
     Starting,
     /// Samples arrive.
     Running,
+    /// There is no device; it is looked for.
+    Absent,
+    /// The device is there and sends nothing.
+    Silent,
     /// The recording is at its end.
     Ended,
     /// It cannot be opened or read; it is tried again where that may help.
@@ -66,6 +81,8 @@ impl SourcePhase {
         match self {
             Self::Starting => "starting",
             Self::Running => "running",
+            Self::Absent => "absent",
+            Self::Silent => "silent",
             Self::Ended => "ended",
             Self::Failed => "failed",
             Self::Off => "off",
@@ -89,21 +106,32 @@ impl Monitor {
     /// The engine cannot work with this configuration.
     pub fn new(config: Config, outputs: Outputs) -> Result<Self, ConfigError> {
         let analyzer = Analyzer::new(config.engine())?;
-        let clock = Clock::new(config.input.rate);
-        Ok(Self { config, clock, outputs, source: SourceState::default(), analyzer, unfinished: false })
+        let mut clock = Clock::new(config.input.rate, config.input.has_own_clock());
+        clock.read(&kernel::read(), None);
+        Ok(Self {
+            config,
+            clock,
+            outputs,
+            source: SourceState::default(),
+            gps: None,
+            analyzer,
+            unfinished: false,
+        })
     }
 
     /// Analyses a frame and what is missing before it.
     pub fn take(&mut self, frame: &Frame) {
         self.source.phase = SourcePhase::Running;
+        self.source.reason = None;
         self.source.lost_frames += u64::from(frame.lost_before);
         let volts = frame.volts();
-        let gap = frame.position.saturating_sub(self.clock.samples());
-        if self.clock.advance(gap + volts.len() as u64, frame.read_at) {
-            let unix_s = self.clock.origin().unwrap_or_default();
-            self.analyzer.set_time(TimeMap { sample: 0.0, unix_s, rate: self.config.input.rate });
-            self.outputs.started(&self.clock);
-        }
+        let gap = self.clock.advance(Coming {
+            position: frame.position,
+            count: volts.len() as u64,
+            broken: frame.break_before,
+            arrival: frame.arrival,
+        });
+        self.follow_clock();
         self.missing(gap);
         let (clock, outputs) = (&self.clock, &mut self.outputs);
         self.analyzer.push(volts, &mut |measurement| outputs.take(&measurement, clock));
@@ -114,8 +142,7 @@ impl Monitor {
 
     /// The input has ended at this position: events that are open are kept as open.
     pub fn end(&mut self, at: u64) {
-        let gap = at.saturating_sub(self.clock.samples());
-        self.clock.advance(gap, std::time::SystemTime::now());
+        let gap = self.clock.advance(Coming { position: at, count: 0, broken: false, arrival: None });
         self.missing(gap);
         self.source.phase = SourcePhase::Ended;
         self.flush();
@@ -144,7 +171,7 @@ impl Monitor {
             Ok(analyzer) => self.analyzer = analyzer,
             Err(error) => log::error!("the analysis cannot start anew: {error}"),
         }
-        self.clock = Clock::new(self.config.input.rate);
+        self.clock = self.clock.renewed(self.config.input.rate, self.config.input.has_own_clock());
         self.outputs.interrupted();
     }
 
@@ -164,7 +191,7 @@ impl Monitor {
         } else {
             self.flush();
             self.analyzer = fresh;
-            self.clock = Clock::new(config.input.rate);
+            self.clock = self.clock.renewed(config.input.rate, config.input.has_own_clock());
             self.outputs.interrupted();
         }
         self.outputs.reconfigure(&config);
@@ -172,9 +199,59 @@ impl Monitor {
         Ok(if same_input && same_supply { SourceChange::Keep } else { SourceChange::Restart })
     }
 
+    /// Follows the clocks of the system; about once a second.
+    pub fn tick(&mut self, reading: &Reading, gps: Option<Look>) {
+        self.gps = gps;
+        self.outputs.moved(self.position());
+        if let Some(step) = self.clock.read(reading, self.gps.as_ref().and_then(|look| look.time)) {
+            log::warn!("the {} clock has moved by {step:+.3} s", self.clock.reference().source().name());
+            self.outputs.clock_stepped();
+        }
+        self.follow_clock();
+    }
+
+    /// Where the device is: by GPS while it has a fix, else as configured.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        let Some(fix) = self.gps.as_ref().and_then(|look| look.fix) else {
+            return self.config.device.position;
+        };
+        Position {
+            latitude: Some(fix.latitude),
+            longitude: Some(fix.longitude),
+            altitude: fix.altitude,
+            accuracy: fix.accuracy,
+        }
+    }
+
+    /// Takes over what the device says of itself.
+    pub fn heed(&mut self, report: Report) {
+        let phase = match report.phase {
+            Phase::Absent => SourcePhase::Absent,
+            Phase::Starting => SourcePhase::Starting,
+            Phase::Running => SourcePhase::Running,
+            Phase::Silent => SourcePhase::Silent,
+        };
+        self.source = SourceState {
+            phase,
+            reason: report.reason,
+            device: report.device,
+            starts: report.starts,
+            line: report.faults,
+            ..self.source
+        };
+    }
+
     /// What the engine shows of the last cycles.
     pub fn live(&self) -> power_quality::Live<'_> {
         self.analyzer.live()
+    }
+
+    fn follow_clock(&mut self) {
+        if let Some(map) = self.clock.moved() {
+            self.analyzer.set_time(map);
+            self.outputs.placed(&self.clock);
+        }
     }
 
     fn missing(&mut self, samples: u64) {

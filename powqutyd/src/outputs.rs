@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where results go: logs, alerts, telemetry, subscribers, and the memory behind `status`, `events` and `trend`.
 
+use crate::clock::reference::STEP_S;
 use crate::clock::{Clock, Utc};
-use crate::config::{Config, Device, Telemetry};
+use crate::config::{Config, Device, Position, Telemetry};
 use crate::notify::{self, Judge};
 use crate::printer::Printer;
 use crate::record::{rounded, EventRecord};
@@ -27,8 +28,6 @@ pub struct Outputs {
     broker: alerts::Telemetry,
     subscribers: Events,
     printer: Option<Printer>,
-    /// Monotonic clock at the first sample (s).
-    monotonic_origin: f64,
     seconds: Seconds,
     package: PackageCounter,
     /// Second of signal at which the next telemetry is due.
@@ -96,7 +95,6 @@ impl Outputs {
             broker,
             subscribers,
             printer: None,
-            monotonic_origin: 0.0,
             seconds: Seconds::default(),
             package: PackageCounter::default(),
             telemetry_due: 0.0,
@@ -116,19 +114,29 @@ impl Outputs {
         this
     }
 
-    /// The first sample of a stretch has arrived.
-    pub fn started(&mut self, clock: &Clock) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let monotonic = now.tv_sec as f64 + now.tv_nsec as f64 / 1e9;
-        self.monotonic_origin = monotonic - (Utc::now().seconds() - clock.utc(0.0).seconds());
-        self.telemetry_due = 0.0;
-        self.origin = clock.origin().unwrap_or_default();
-        self.account.set_origin(self.origin);
+    /// The clock has been set: what is counted by the calendar has its place.
+    pub fn placed(&mut self, clock: &Clock) {
+        let origin = clock.origin().unwrap_or_default();
+        if origin != self.origin {
+            self.origin = origin;
+            self.account.set_origin(origin);
+        }
+    }
+
+    /// The device is here.
+    pub fn moved(&mut self, position: Position) {
+        self.device.position = position;
+    }
+
+    /// UTC has stepped: what is due by it is due anew.
+    pub fn clock_stepped(&mut self) {
+        self.telemetry_due = f64::NEG_INFINITY;
     }
 
     /// The signal was cut: what was being collected is void.
     pub fn interrupted(&mut self) {
         self.seconds = Seconds::default();
+        self.telemetry_due = f64::NEG_INFINITY;
         self.open.clear();
     }
 
@@ -213,7 +221,7 @@ impl Outputs {
             ..self.values
         };
         self.trend.push(second, utc);
-        let monotonic = self.monotonic_origin + second.end_s;
+        let monotonic = clock.monotonic(second.end_s);
         let line = storage::measurements::line(second, &self.device.uuid, utc, monotonic);
         self.storage.write(Log::Measurements, line);
         self.publish(second, utc);
@@ -242,7 +250,7 @@ impl Outputs {
     }
 
     fn event(&mut self, event: EventRecord) {
-        self.open.retain(|open| open.id() != event.id());
+        let event = self.closed(event);
         if event.open {
             // The input ended in the middle of it; the next start knows nothing of it.
             log::warn!("{} when the input ended", notify::subject(&event));
@@ -259,6 +267,20 @@ impl Outputs {
             self.recent.pop_front();
         }
         self.recent.push_back(event);
+    }
+
+    /// Ends the open event of this kind; it keeps the start it was announced with, and so its id, unless UTC has
+    /// stepped since.
+    fn closed(&mut self, event: EventRecord) -> EventRecord {
+        let order = |event: &EventRecord| event.harmonic.map(|harmonic| harmonic.order);
+        let same = |open: &EventRecord| open.kind == event.kind && order(open) == order(&event);
+        let Some(index) = self.open.iter().position(same) else { return event };
+        let start = self.open.remove(index).start;
+        if (start.seconds() - event.start.seconds()).abs() < STEP_S {
+            EventRecord { start, ..event }
+        } else {
+            event
+        }
     }
 
     fn set_printer(&mut self) {

@@ -3,7 +3,7 @@
 
 use crate::clock::Utc;
 use crate::daemon::{Shared, State};
-use crate::monitor::Monitor;
+use crate::monitor::{Monitor, SourceState};
 use crate::outputs::{light_json, KINDS};
 use crate::record::{rounded, EventRecord};
 use crate::trend::Quantity;
@@ -95,33 +95,44 @@ fn status(state: &State, _: &Params) -> Result<Value, CallError> {
             "state": source.phase.name(),
             "reason": source.reason,
             "rate": config.input.rate,
-            "rate_ppm": null,
+            "rate_ppm": clock.ppm().map(|ppm| rounded(ppm, 1e2)),
+            "device": source.device,
+            "starts": source.starts,
             "frames": source.frames,
             "samples": source.samples,
-            "faults": {
-                "lost_frames": source.lost_frames,
-                "missing_samples": source.missing_samples,
-                "failures": source.failures,
-            },
+            "faults": faults(source),
         }),
     );
     map.insert(
         "clock".to_owned(),
         json!({
-            "synchronised": clock.origin().map(|_| clock.plausible()),
-            "source": clock.origin().map(|_| "system"),
+            "synchronised": clock.reference().is_synchronised(),
+            "source": clock.reference().source().name(),
+            "plausible": clock.plausible(),
+            "steps": clock.reference().steps(),
             "started": clock.origin().map(|_| clock.utc(0.0).rfc3339()),
         }),
     );
-    let place = config.device.position;
+    let place = monitor.position();
+    let gps = monitor.gps.as_ref();
     let known = place.latitude.is_some() && place.longitude.is_some();
     let position = json!({
         "latitude": place.latitude,
         "longitude": place.longitude,
         "altitude": place.altitude,
         "accuracy": place.accuracy,
-        "source": "configuration",
+        "source": if gps.is_some_and(|look| look.fix.is_some()) { "gps" } else { "configuration" },
     });
+    let receiver = gps.map(|look| {
+        json!({
+            "state": look.state,
+            "reason": look.reason,
+            "satellites": look.fix.and_then(|fix| fix.satellites),
+            "garbage_lines": look.faults.garbage_lines,
+            "long_lines": look.faults.long_lines,
+        })
+    });
+    map.insert("gps".to_owned(), receiver.into());
     map.insert("position".to_owned(), if known { position } else { Value::Null });
     map.insert("device".to_owned(), json!({ "id": config.device.uuid, "host": config.device.host }));
     map.insert("nominal".to_owned(), nominal(monitor));
@@ -133,6 +144,24 @@ fn status(state: &State, _: &Params) -> Result<Value, CallError> {
         map.insert("alerts".to_owned(), alerts.status());
     }
     Ok(status)
+}
+
+fn faults(source: &SourceState) -> Value {
+    let line = source.line.frames;
+    json!({
+        "lost_frames": source.lost_frames,
+        "missing_samples": source.missing_samples,
+        "failures": source.failures,
+        "torn": line.torn,
+        "duplicates": line.duplicates,
+        "gaps": line.gaps,
+        "missing_frames": line.missing_frames,
+        "garbage_bytes": line.garbage_bytes,
+        "restarts": line.restarts,
+        "counter_errors": line.counter_errors,
+        "silences": source.line.silences,
+        "hangups": source.line.hangups,
+    })
 }
 
 fn nominal(monitor: &Monitor) -> Value {

@@ -4,7 +4,7 @@
 use super::Grid;
 use crate::source::decode::{Format, Scaling};
 use crate::source::script::Script;
-use crate::source::{Input, InputKind, Speed};
+use crate::source::{wesense, Input, InputKind, Speed};
 use openwrt::uci::Reader;
 use std::path::Path;
 
@@ -80,6 +80,10 @@ pub(super) fn read(reader: &mut Reader, grid: &Grid) -> Input {
             InputKind::Command { command, format: format.unwrap_or(Format::S16le), scaling }
         }
     };
+    if let (InputKind::Wesense { .. }, false) = (&kind, rate == wesense::RATE) {
+        reader.warning("input_rate", Some(&rate.to_string()), "the oscilloscope samples at 10240 Hz");
+    }
+    let rate = if let InputKind::Wesense { .. } = kind { wesense::RATE } else { rate };
     Input { kind, rate, speed }
 }
 

@@ -1,15 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Options of parts that are not there yet: the GPS receiver, the weekly records, stored waveforms, the raw recording and Home Assistant discovery. A file that uses them is valid.
+//! Options of parts that are not there yet: the weekly records, stored waveforms, the raw recording and Home Assistant
+//! discovery. A file that uses them is valid.
 
 use openwrt::uci::Reader;
 
 const NO_EFFECT: &str = "has no effect in this version";
 
 pub(super) fn read(reader: &mut Reader) {
-    let gps = reader.optional_path("gps_tty").is_some();
-    note(reader, "gps_tty", gps);
-    let baud = [("4800", ()), ("9600", ()), ("19200", ()), ("38400", ()), ("57600", ()), ("115200", ())];
-    reader.optional_choice("gps_baud", &baud);
     reader.optional_path("record_path");
     reader.optional_integer("waveform_count", 0_u32..=1000);
     let raw = reader.optional_path("raw_path").is_some();

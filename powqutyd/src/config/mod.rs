@@ -7,6 +7,7 @@
 mod input;
 mod later;
 
+use crate::gps;
 use crate::source::Input;
 use openwrt::reload::Reading;
 use openwrt::uci::{self, Package, Problems, Reader};
@@ -34,6 +35,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Where alerts go.
     pub alerts: alerts::Config,
+    /// `gps_tty` and `gps_baud`, where there is a receiver.
+    pub gps: Option<gps::Settings>,
 }
 
 /// `dev_uuid` and the position.
@@ -186,12 +189,26 @@ impl Config {
             logs: Logs::read(&mut reader),
             telemetry: Telemetry::read(&mut reader, &alerts.mqtt),
             alerts,
+            gps: gps(&mut reader),
             grid,
         };
         later::read(&mut reader);
         reader.finish();
         config
     }
+}
+
+fn gps(reader: &mut Reader) -> Option<gps::Settings> {
+    let speeds = [
+        ("4800", 4800),
+        ("9600", 9600),
+        ("19200", 19_200),
+        ("38400", 38_400),
+        ("57600", 57_600),
+        ("115200", 115_200),
+    ];
+    let baud = reader.choice("gps_baud", &speeds, 9600);
+    reader.optional_path("gps_tty").map(|tty| gps::Settings { tty, baud })
 }
 
 impl Device {

@@ -2,9 +2,12 @@
 //! Where samples come from: a thread of its own reads them in frames of 6.25 ms and hands them on through a
 //! bounded queue, so that nothing behind the queue can hold the reader up.
 
+pub mod command;
 pub mod decode;
+pub mod device;
 pub mod script;
 pub mod simulator;
+pub mod wesense;
 
 mod reader;
 mod thread;
@@ -12,8 +15,10 @@ mod thread;
 pub use reader::{open, OpenError};
 pub use thread::{start, Delivery, Frame, Intake};
 
+use crate::clock::monotonic;
 use decode::{DecodeError, Format, Scaling};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Frames per second; 64 samples each at the oscilloscope's 10 240 Hz.
 pub const FRAMES_PER_SECOND: f64 = 160.0;
@@ -25,6 +30,25 @@ pub trait Source: Send {
     /// # Errors
     /// The input is broken; the source is not read again.
     fn read(&mut self, volts: &mut [f32]) -> Result<Read, DecodeError>;
+
+    /// When the last samples that were read had arrived; `None` where that says nothing about when they were taken.
+    fn arrival(&self) -> Option<Arrival> {
+        Some(Arrival { at: monotonic(), ahead: 0 })
+    }
+
+    /// Where a device says what it is doing.
+    fn report(&self) -> Option<device::Shared> {
+        None
+    }
+}
+
+/// A moment and what had arrived by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// By the monotonic clock.
+    pub at: Duration,
+    /// Samples that had arrived beyond those handed on.
+    pub ahead: u32,
 }
 
 /// What a [`Source`] delivered.
@@ -34,6 +58,10 @@ pub enum Read {
     Samples(usize),
     /// This many samples are known to be missing.
     Gap(u64),
+    /// The input was interrupted; only a clock knows how many samples are missing.
+    Break,
+    /// Nothing has come; it is worth asking again at once.
+    Idle,
     /// There will be no more.
     End,
 }
@@ -138,15 +166,24 @@ enum Pace {
     Waits,
     /// The input goes on at this many seconds of signal per second; frames are lost and counted.
     Live(f64),
+    /// The input goes on at its own pace; frames are lost and counted.
+    Device,
 }
 
 impl Input {
     fn pace(&self) -> Pace {
         match (&self.kind, self.speed) {
+            (InputKind::Wesense { .. } | InputKind::Command { .. }, _) => Pace::Device,
             // A pipe has its own pace: its writer's.
-            (InputKind::Stdin { .. } | InputKind::Command { .. }, _) | (_, Speed::Max) => Pace::Waits,
+            (InputKind::Stdin { .. }, _) | (_, Speed::Max) => Pace::Waits,
             (_, Speed::Times(times)) => Pace::Live(times),
         }
+    }
+
+    /// The samples are taken by a clock of their own, whose rate and place in time can be told from their arrival.
+    #[must_use]
+    pub fn has_own_clock(&self) -> bool {
+        self.pace() == Pace::Device
     }
 
     /// Samples of one frame.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The inputs that need no hardware: files, pipes and the simulator.
+//! Opens what the configuration names: devices, programs, files, pipes and the simulator.
 
+use super::command::CommandSource;
 use super::decode::{DecodeError, Format, SampleReader, Scaling};
 use super::simulator::{Produced, Simulator};
+use super::wesense::{finder::Finder, Wesense};
 use super::{Input, InputKind, Read, Source};
 use std::fmt;
 use std::fs::File;
@@ -13,15 +15,12 @@ use std::io;
 pub enum OpenError {
     /// The file cannot be opened or its first bytes cannot be read.
     Unreadable(String),
-    /// This build cannot read that kind of input.
-    Unsupported(&'static str),
 }
 
 impl fmt::Display for OpenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable(reason) => f.write_str(reason),
-            Self::Unsupported(kind) => write!(f, "this version cannot read input '{kind}' yet"),
         }
     }
 }
@@ -48,8 +47,9 @@ pub fn open(input: &Input) -> Result<Box<dyn Source>, OpenError> {
         InputKind::Simulator { script, nominal_voltage, nominal_frequency } => {
             Ok(Box::new(Simulator::new(script.clone(), input.rate, *nominal_voltage, *nominal_frequency)))
         }
-        InputKind::Wesense { .. } | InputKind::Command { .. } => {
-            Err(OpenError::Unsupported(input.kind.name()))
+        InputKind::Wesense { tty } => Ok(Box::new(Wesense::new(Finder::new(tty.clone())))),
+        InputKind::Command { command, format, scaling } => {
+            Ok(Box::new(CommandSource::new(command.clone(), *format, *scaling)))
         }
     }
 }

@@ -4,11 +4,11 @@
 //! Frames are allocated once and go round: reader → analysis → reader. A live reader that finds no free
 //! frame loses what it has read, counts it, and says so with the next frame.
 
-use super::{Input, OpenError, Pace, Read, Source, FRAMES_PER_SECOND};
+use super::{device, Arrival, Input, OpenError, Pace, Read, Source, FRAMES_PER_SECOND};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{error::TryRecvError, unbounded_channel, UnboundedReceiver, UnboundedSender};
 
 /// How long the analysis may stand still before a live input loses frames, in seconds.
@@ -26,8 +26,10 @@ pub struct Frame {
     pub position: u64,
     /// Frames before this one that were read but found no room.
     pub lost_before: u32,
-    /// When the last sample was read.
-    pub read_at: SystemTime,
+    /// The input was interrupted before this frame, for a time that only a clock knows and `position` does not.
+    pub break_before: bool,
+    /// When the last sample had arrived, where the source can tell.
+    pub arrival: Option<Arrival>,
 }
 
 impl Frame {
@@ -58,6 +60,7 @@ pub struct Intake {
     spare: UnboundedSender<Box<Frame>>,
     live: bool,
     stop: Arc<AtomicBool>,
+    report: Option<device::Shared>,
 }
 
 /// Opens `input` and starts reading it in a thread of its own.
@@ -81,12 +84,14 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
             count: 0,
             position: 0,
             lost_before: 0,
-            read_at: SystemTime::UNIX_EPOCH,
+            break_before: false,
+            arrival: None,
         };
         // Both ends are held right here.
         let _ = spare.send(Box::new(frame));
     }
     let stop = Arc::new(AtomicBool::new(false));
+    let report = source.report();
     let pump = Pump {
         source,
         scratch: vec![0.0; samples].into(),
@@ -98,15 +103,17 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
         stop: Arc::clone(&stop),
         position: 0,
         lost: 0,
+        broken: false,
     };
     std::thread::Builder::new().name("source".to_owned()).stack_size(128 * 1024).spawn(move || pump.run())?;
-    Ok(Intake { deliveries, spare, live: matches!(pace, Pace::Live(_)), stop })
+    Ok(Intake { deliveries, spare, live: pace != Pace::Waits, stop, report })
 }
 
 /// Frames on their way between the threads; a simulation that outruns time gets more of them.
 fn frames(pace: Pace) -> usize {
     match pace {
         Pace::Waits => FRAMES_PER_SECOND as usize,
+        Pace::Device => (PATIENCE * FRAMES_PER_SECOND) as usize,
         Pace::Live(times) => (PATIENCE * FRAMES_PER_SECOND * times.clamp(1.0, 10.0)) as usize,
     }
 }
@@ -124,6 +131,12 @@ impl Intake {
                 Err(TryRecvError::Disconnected) => return None,
             }
         }
+    }
+
+    /// What a device says of itself.
+    #[must_use]
+    pub fn report(&self) -> Option<device::Report> {
+        self.report.as_ref().map(|report| report.lock().clone())
     }
 
     /// The next delivery if it is already there.
@@ -158,6 +171,7 @@ struct Pump {
     /// Samples so far, missing ones counted.
     position: u64,
     lost: u32,
+    broken: bool,
 }
 
 impl Pump {
@@ -183,7 +197,7 @@ impl Pump {
         let spare = match (self.held.take(), self.pace) {
             (Some(frame), _) => Some(frame),
             (None, Pace::Waits) => Some(self.spares.blocking_recv()?),
-            (None, Pace::Live(_)) => match self.spares.try_recv() {
+            (None, Pace::Live(_) | Pace::Device) => match self.spares.try_recv() {
                 Ok(frame) => Some(frame),
                 Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => return None,
@@ -204,7 +218,8 @@ impl Pump {
                 frame.count = count;
                 frame.position = self.position;
                 frame.lost_before = std::mem::take(&mut self.lost);
-                frame.read_at = SystemTime::now();
+                frame.break_before = std::mem::take(&mut self.broken);
+                frame.arrival = self.source.arrival();
                 self.position += count as u64;
                 self.deliveries.send(Delivery::Frame(frame)).ok()
             }
@@ -222,6 +237,11 @@ impl Pump {
                 self.position += samples;
                 return Some(());
             }
+            Ok(Read::Break) => {
+                self.broken = true;
+                return Some(());
+            }
+            Ok(Read::Idle) => return Some(()),
             Ok(Read::End) => Delivery::Ended { at: self.position },
             Err(error) => Delivery::Failed(error.to_string()),
         };
