@@ -81,7 +81,7 @@ fn both_logs_in_one_file_are_refused() {
 
 #[test]
 fn unknown_options_and_those_without_effect_are_remarks() {
-    let (_, problems) = read("swel_threshold '115'\ngps_tty '/dev/ttyUSB0'");
+    let (_, problems) = read("swel_threshold '115'\nraw_path '/tmp/raw'");
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(problems.iter().any(|problem| problem.contains("did you mean swell_threshold?")), "{problems:?}");
 }
