@@ -2,7 +2,7 @@
 //! The daemon `alertd` with its configuration, certificates and hook program.
 
 use lab::certs::Issued;
-use lab::{Authority, Broker, Daemon, Environment, Webhook};
+use lab::{wait_for, Authority, Broker, Daemon, Environment, Webhook, PATIENCE};
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 use std::fs;
@@ -10,6 +10,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 /// What every test needs.
 pub(crate) struct Parts {
@@ -116,14 +118,28 @@ impl Parts {
         self.restart()
     }
 
-    /// Starts it with the configuration it has.
+    /// Starts it with the configuration it has, as procd would: again when it ends at once. A child that was between
+    /// fork and exec when its parent was killed holds the old socket for another moment.
     pub(crate) fn restart(&self) -> Daemon {
+        for _ in 0..10 {
+            let mut daemon = self.spawn();
+            let started = wait_for("alertd to start or to end", PATIENCE, || {
+                let started = daemon.log().contains("started");
+                (started || !daemon.is_running()).then_some(started)
+            });
+            if started {
+                return daemon;
+            }
+            sleep(Duration::from_millis(100));
+        }
+        panic!("alertd does not start");
+    }
+
+    fn spawn(&self) -> Daemon {
         let mut command =
             self.environment.command_of(Path::new(env!("CARGO_BIN_EXE_alertd")), ["-l", "debug"]);
         command.env("SSL_CERT_FILE", self.authority.file());
-        let daemon = Daemon::start(command, "alertd", self.environment.socket("alertd"));
-        daemon.wait_until_ready();
-        daemon
+        Daemon::start(command, "alertd", self.environment.socket("alertd"))
     }
 
     /// Raises one alert and gives its id once it is in the outbox.

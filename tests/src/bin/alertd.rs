@@ -92,6 +92,7 @@ async fn serve(common: Common) -> std::io::Result<()> {
     let (handle, alerts) = alerts::start(config, identity, &common.run_dir);
     let state = Rc::new(State { configuration: RefCell::new(configuration), handle, alerts, common });
     let _running = service(&state).start(&state.common.run_dir, &state.common.ubus)?;
+    log::info!("started");
     while let Signal::Reload = signals.next().await {
         state.reload();
     }
