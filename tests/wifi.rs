@@ -13,9 +13,9 @@ set -u
 # busybox prefers its own, which can do too little.
 ip() { /usr/sbin/ip "$@"; }
 ping() { /usr/sbin/ping "$@"; }
-fail() { echo "@@ fail: $*"; cat /tmp/dynapoint.log | tail -n 30; exit 1; }
+fail() { echo "@@ fail: $*"; tail -n 30 /tmp/dynapoint.log; tail -n 20 /tmp/client.log; exit 1; }
 # until COMMAND: waits for it, 20 s at most.
-until_true() { n=0; while ! eval "$1" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 200 ] || fail "never: $1"; sleep 0.1; done; }
+until_true() { n=0; while ! eval "$1" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 60 ] || fail "never: $1"; sleep 0.3; done; }
 modprobe mac80211_hwsim radios=3 || exit 1
 modprobe veth
 for module in ccm ctr cmac gcm; do modprobe $module 2>/dev/null; done
@@ -147,98 +147,4 @@ exit 0
     assert!(console.contains(" 0% packet loss"), "the other BSS lost pings");
     assert!(console.contains("disconnects 0"), "the other BSS's client was disconnected");
     assert!(console.contains("stopped 0"));
-}
-
-/// The announced example on a real radio, the online network with WPA2: what a phone's scan shows, through crashes.
-#[test]
-fn a_scan_shows_exactly_one_of_the_two() {
-    let console = run(
-        "scan",
-        r#"
-cat >/run/hostapd-phy0.conf <<E
-driver=nl80211
-hw_mode=g
-channel=6
-interface=wlan0
-ctrl_interface=/run/hostapd
-bssid=02:00:00:00:00:00
-ssid=freifunk
-wpa=2
-wpa_key_mgmt=WPA-PSK
-rsn_pairwise=CCMP
-wpa_passphrase=correct horse
-bss=wlan0_1
-ctrl_interface=/run/hostapd
-bssid=02:00:00:00:00:01
-ssid=maintenance
-E
-hostapd -B -g /run/hostapd/global /run/hostapd-phy0.conf || exit 1
-cat >/etc/config/wireless <<E
-config wifi-iface 'online'
-	option device 'radio0'
-	option ssid 'freifunk'
-	option encryption 'psk2'
-	option key 'correct horse'
-	option ifname 'wlan0'
-	option dynapoint_rule 'internet'
-config wifi-iface 'offline'
-	option device 'radio0'
-	option ssid 'maintenance'
-	option ifname 'wlan0_1'
-	option dynapoint_rule '!internet'
-E
-cat >/etc/config/dynapoint <<E
-config rule 'internet'
-	option interval '2'
-	option timeout '1'
-	option link_loss 'immediate'
-config check 'upstream'
-	option type 'icmp'
-	option target '10.9.0.2'
-E
-ip link set wlan1 up
-# names: what a scan on the channel shows, in one line.
-names() { iw dev wlan1 scan freq 2437 flush | sed -n 's/^\tSSID: //p' | sort | tr '\n' ' '; }
-# shows WHAT: waits until a scan shows just that.
-shows() { n=0; while s=$(names); [ "$s" != "$1 " ]; do n=$((n + 1)); [ $n -lt 60 ] || fail "scan shows '$s', not '$1'"; done; echo "shows $1"; }
-start() { dynapoint --log-to stderr 2>>/tmp/dynapoint.log & daemon=$!; }
-shows "freifunk maintenance"
-start
-shows "freifunk"
-# A client on the WPA2 network, before and after: its keys must work again, those for broadcasts too.
-ip netns add client
-iw phy phy2 set netns name client
-printf 'ctrl_interface=/run/wpa\nnetwork={\nssid="freifunk"\npsk="correct horse"\nscan_freq=2437\n}\n' >/tmp/client.conf
-ip netns exec client wpa_supplicant -B -i wlan2 -f /tmp/client.log -c /tmp/client.conf >/dev/null
-ip addr add 10.1.0.1/24 dev wlan0
-ip netns exec client ip addr add 10.1.0.2/24 dev wlan2
-until_true 'ping -c 1 -W 1 10.1.0.2'
-ip -n up link set up0 down
-shows "maintenance"
-kill -KILL $daemon
-shows "maintenance"
-start
-shows "maintenance"
-ip -n up link set up0 up
-shows "freifunk"
-ip neigh flush dev wlan0
-until_true 'ping -c 1 -W 1 10.1.0.2'
-echo "client is back"
-for n in 1 2 3 4 5; do
-	ip -n up link set up0 down
-	sleep 0.$n
-	kill -KILL $daemon
-	ip -n up link set up0 up
-	start
-	sleep 0.$n
-done
-shows "freifunk"
-grep -E 'RssAnon|VmRSS' /proc/$daemon/status
-kill -TERM $daemon
-wait $daemon
-shows "freifunk maintenance"
-exit 0
-"#,
-    );
-    assert!(console.contains("client is back"));
 }
