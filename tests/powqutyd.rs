@@ -16,11 +16,12 @@ fn configuration(environment: &Environment, options: &[(&str, &str)]) -> String 
     let path = |name: &str| environment.data(name).display().to_string();
     let mut text = format!(
         "config powquty 'powquty'\n\toption input 'simulator'\n\toption simulator_script '{}'\n\
-         \toption powquty_path '{}'\n\toption powquty_event_path '{}'\n\toption dev_uuid 'scope'\n\
+         \toption powquty_path '{}'\n\toption powquty_event_path '{}'\n\toption record_path '{}'\n\toption dev_uuid 'scope'\n\
          \toption dev_lat '52.520008'\n\toption dev_lon '13.404954'\n",
         path("grid"),
         path("measurements.csv"),
-        path("events.csv")
+        path("events.csv"),
+        path("records")
     );
     for (option, value) in options {
         let value = value.replace('\'', "'\\''");
@@ -349,7 +350,11 @@ fn check_prints_each_mistake_on_a_line_of_its_own() {
         assert!(line.starts_with(&format!("powquty:powquty.{option}")), "{line}");
     }
     let shipped = include_str!("../procd/powqutyd/files/etc/config/powquty");
-    assert_eq!(check(Some(shipped)), (Some(0), "no problems\n".to_owned()));
+    let remark = "powquty:powquty.record_path: /tmp/powquty.rec: lies in memory: an outage of the router's own supply \
+                  will not be seen (warning)\n";
+    assert_eq!(check(Some(shipped)), (Some(0), remark.to_owned()));
+    let kept = format!("{shipped}\toption record_path '/mnt/usb/powquty.rec'\n");
+    assert_eq!(check(Some(&kept)), (Some(0), "no problems\n".to_owned()));
     for (text, expected) in
         [(Some(""), "empty"), (Some("config powquty \0"), "binary"), (None, "no such file")]
     {

@@ -11,6 +11,7 @@ build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
 test_parts="$build_parts
 	mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/sbin/exim4:exim4-daemon-light
 	cmake:cmake make:make c++:g++ /usr/lib/llvm-*/lib/libclang.so:libclang-dev
+	chromium:chromium node:nodejs npm:npm
 	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux
 	busybox:busybox-static shellcheck:shellcheck"
 
@@ -44,7 +45,14 @@ missing=
 for part in $parts; do
 	present "${part%%:*}" || missing="$missing ${part#*:}"
 done
-[ -n "$missing" ] || exit 0
+# What drives the browser, at the versions of its lock file.
+browser_parts() {
+	[ "$purpose" = test ] || return 0
+	directory=$(dirname "$0")/browser
+	[ -d "$directory/node_modules/axe-core" ] && [ -d "$directory/node_modules/playwright-core" ] && return 0
+	(cd "$directory" && npm ci --silent --no-audit --no-fund)
+}
+[ -n "$missing" ] || { browser_parts; exit 0; }
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
 	echo "setup.sh: missing and not installable from here:$missing" >&2
@@ -68,3 +76,4 @@ if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $mis
 	echo "setup.sh: apt-get could not install:$missing" >&2
 	exit 1
 fi
+browser_parts

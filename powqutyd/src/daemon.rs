@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `powqutyd run`: one thread that measures, answers and reloads; beside it the source and the storage thread.
 
-use crate::clock::{kernel, monotonic};
+use crate::clock::{kernel, monotonic, Utc};
 use crate::config::{self, Config};
 use crate::gps::{self, Gps};
 use crate::monitor::{Monitor, SourceChange, SourcePhase, SourceState};
 use crate::outputs::{Outputs, Sinks, Values};
+use crate::records::Header;
 use crate::source::{self, Delivery, Intake};
 use crate::storage::Storage;
-use crate::{metrics, service};
+use crate::summary::build::of_file;
+use crate::summary::week::Week;
+use crate::{metrics, service, weekly};
 use alerts::Alerts;
 use openwrt::cli::Common;
 use openwrt::reload::{self, Configuration, Outcome, Signal};
+use openwrt::timezone::Zone;
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
@@ -27,6 +31,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
 /// Frames analysed before the other tasks have their turn.
 const BURST: usize = 64;
+
+/// How often it is looked whether a summary is due.
+const SUMMARY_CHECK: Duration = Duration::from_secs(60);
 
 /// What may take to end: half of the 2 s that procd grants.
 const STOP: Duration = Duration::from_secs(1);
@@ -93,6 +100,7 @@ struct Daemon<'a> {
     intake: Option<Intake>,
     gps: Option<Gps>,
     retry_at: Option<Instant>,
+    summary_check_at: Instant,
 }
 
 impl<'a> Daemon<'a> {
@@ -104,9 +112,11 @@ impl<'a> Daemon<'a> {
         configuration.log();
         let state = State { configuration, monitor: None, alerts: None, started: Instant::now(), reloads };
         let shared = Rc::new(RefCell::new(state));
-        let service = service::declare(&shared);
+        let service = service::declare(&shared, &common.run_dir);
         let events = service.events();
-        let mut daemon = Self { common, shared, events, intake: None, gps: None, retry_at: None };
+        let summary_check_at = Instant::now();
+        let mut daemon =
+            Self { common, shared, events, intake: None, gps: None, retry_at: None, summary_check_at };
         daemon.configured().map_err(fails("threads"))?;
         let running = service.start(&common.run_dir, &common.ubus).map_err(fails("service"))?;
         log::info!("powqutyd {} is running", env!("CARGO_PKG_VERSION"));
@@ -138,7 +148,7 @@ impl<'a> Daemon<'a> {
         let mut state = self.shared.borrow_mut();
         let Some(config) = state.configuration.current().cloned() else { return Ok(()) };
         let gps = config.gps.clone();
-        let storage = Storage::start(config.logs.clone())?;
+        let storage = Storage::start(config.logs.clone(), Header::of(&config))?;
         let identity = alerts::Identity {
             daemon: "powqutyd".to_owned(),
             host: config.device.host.clone(),
@@ -282,7 +292,41 @@ impl<'a> Daemon<'a> {
         if self.retry_at.is_some_and(|at| at <= Instant::now()) {
             self.open_source();
         }
+        if let Some(monitor) = &mut self.shared.borrow_mut().monitor {
+            monitor.outputs.refresh_lights();
+        }
+        if self.summary_check_at <= Instant::now() {
+            self.summary_check_at = Instant::now() + SUMMARY_CHECK;
+            self.send_summary();
+        }
         metrics::write(&self.shared.borrow());
+    }
+
+    /// Starts the weekly summary where it is due.
+    fn send_summary(&self) {
+        let state = self.shared.borrow();
+        let (Some(monitor), Some(config)) = (&state.monitor, state.configuration.current()) else { return };
+        let zone = Zone::system();
+        let sent = monitor.outputs.summarised.map(|start| Week::of(start, &zone));
+        let due = weekly::due(Utc::now(), &zone, config.alerts.summary, sent);
+        let Some(week) = due.filter(|_| monitor.clock.plausible()) else { return };
+        let (path, directory) = (config.logs.record_path.clone(), self.common.run_dir.clone());
+        let shared = Rc::clone(&self.shared);
+        tokio::task::spawn_local(async move {
+            let made = tokio::task::spawn_blocking(move || {
+                let summary =
+                    of_file(&path, Some(week), &zone, Utc::now()).map_err(|error| error.to_string())?;
+                weekly::alert(&summary, &directory)
+                    .map_err(|error| format!("{}: {error}", directory.display()))
+            });
+            let alert = made.await.unwrap_or_else(|error| Err(error.to_string()));
+            let Some(monitor) = &mut shared.borrow_mut().monitor else { return };
+            if let Err(reason) = &alert {
+                log::info!("no summary of week {week}: {reason}");
+            }
+            monitor.outputs.summarised(week.start(&zone), alert.is_ok());
+            let _id = alert.map(|alert| monitor.outputs.raise(alert));
+        });
     }
 
     async fn stop(mut self) {
@@ -293,7 +337,7 @@ impl<'a> Daemon<'a> {
         };
         if let Some(mut monitor) = monitor {
             monitor.stop();
-            monitor.outputs.into_storage().stop(STOP);
+            monitor.outputs.finish().stop(STOP);
         }
         // The service is gone, and with it the other holders.
         if let Some(Ok(alerts)) = alerts.map(Rc::try_unwrap) {

@@ -4,7 +4,7 @@
 use openwrt::cli::{self, Command, Spec, Subcommand, UsageError};
 use powqutyd::analyze::{self, AnalyzeError};
 use powqutyd::emulate::{self, EmulateError};
-use powqutyd::{config, daemon, events, screen};
+use powqutyd::{config, daemon, events, report, screen, storage, watch};
 use std::process::ExitCode;
 
 const SPEC: Spec = Spec {
@@ -30,6 +30,13 @@ const SPEC: Spec = Spec {
             about: "list the events of the running daemon, or follow them",
             help: events::HELP,
         },
+        Subcommand {
+            name: "report",
+            usage: "[OPTIONS]",
+            about: "judge a week after EN 50160 from the record file alone",
+            help: report::HELP,
+        },
+        Subcommand { name: "watch", usage: "", about: "the status, drawn again each second", help: "" },
     ],
 };
 
@@ -46,7 +53,15 @@ fn main() -> ExitCode {
                 Err(error) => cli::fail(&SPEC, error),
             }
         }
-        Command::Check => cli::main_check(&config::load(&common.source).map(|(_, problems)| problems)),
+        Command::Check => {
+            let read = config::load(&common.source).map(|(config, mut problems)| {
+                if let Some(problem) = storage::remark(&config.logs).filter(|_| !problems.has_errors()) {
+                    problems.push(problem);
+                }
+                problems
+            });
+            cli::main_check(&read)
+        }
         Command::Status { json } => cli::main_status(&SPEC, &common, json, screen::status),
         Command::Call { method, params } => cli::main_call(&SPEC, &common, &method, &params),
         Command::Help { topic } => cli::main_help(&SPEC, topic.as_deref()),
@@ -71,6 +86,16 @@ fn main() -> ExitCode {
                 Err(events::Error::Usage(error)) => UsageError::new(format!("events: {error}")).report(&SPEC),
                 Err(events::Error::Failed(error)) => cli::fail(&SPEC, error),
             },
+            "report" => match report::main(&args, &common.source) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(report::Error::Usage(error)) => UsageError::new(format!("report: {error}")).report(&SPEC),
+                Err(error) => cli::fail(&SPEC, error),
+            },
+            "watch" if args.is_empty() => match watch::main(&common.socket(&SPEC)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => cli::fail(&SPEC, error),
+            },
+            "watch" => UsageError::new("watch takes no arguments".to_owned()).report(&SPEC),
             // The parser knows no others.
             _ => UsageError::new(format!("unknown command '{name}'")).report(&SPEC),
         },

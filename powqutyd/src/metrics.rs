@@ -37,7 +37,8 @@ fn page(state: &State) -> Page {
     let mut lights =
         page.family("powquty_en50160_light", Kind::Gauge, "0 green, 1 yellow, 2 red, 3 not enough values");
     for row in &monitor.outputs.lights {
-        lights.sample(&[("characteristic", &row.characteristic.to_string())], row.light as u32);
+        lights
+            .sample(&[("characteristic", &row.characteristic.to_string())], crate::lights::number(row.light));
     }
     let source = &monitor.source;
     page.family("powquty_samples_total", Kind::Counter, "Samples analysed").sample(&[], source.samples);

@@ -250,7 +250,6 @@ impl Monitor {
     fn follow_clock(&mut self) {
         if let Some(map) = self.clock.moved() {
             self.analyzer.set_time(map);
-            self.outputs.placed(&self.clock);
         }
     }
 

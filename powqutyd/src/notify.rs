@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An event in words: which alert, if any, it is.
 
+use crate::clock::Utc;
 use crate::config::{Device, Position};
 use crate::record::EventRecord;
+use crate::records::Outage;
 use alerts::{Alert, Severity, Worst};
 use power_quality::EventKind;
 
@@ -88,6 +90,57 @@ pub fn subject(event: &EventRecord) -> String {
     }
 }
 
+/// The alert of an outage of the monitor.
+#[must_use]
+pub fn outage_alert(start: Utc, outage: &Outage, device: &Device) -> Alert {
+    let end = start.plus_seconds(outage.duration_s);
+    let alert = Alert::new(outage_kind(outage), Severity::Critical, outage_subject(outage), end.calendar())
+        .fact("last_record", start.rfc3339())
+        .fact("first_sample", end.rfc3339())
+        .fact("duration", format!("at most {}", length(outage.duration_s)))
+        .measure(outage.duration_s, "s", Worst::Highest)
+        .fact("host", &device.host)
+        .fact("device", &device.uuid);
+    match device.position {
+        Position { latitude: Some(latitude), longitude: Some(longitude), .. } => {
+            alert.fact("position", format!("{latitude}, {longitude}"))
+        }
+        _ => alert,
+    }
+}
+
+/// The object of `powquty.event` for an outage of the monitor.
+#[must_use]
+pub fn outage_json(start: Utc, outage: &Outage) -> serde_json::Value {
+    let kind = outage_kind(outage);
+    serde_json::json!({
+        "id": format!("{}-{kind}", start.millis()),
+        "kind": kind,
+        "start": start.rfc3339(),
+        "end": start.plus_seconds(outage.duration_s).rfc3339(),
+        "duration": outage.duration_s,
+        "open": false,
+    })
+}
+
+/// One line for a person.
+#[must_use]
+pub fn outage_subject(outage: &Outage) -> String {
+    let length = length(outage.duration_s);
+    match outage.power_loss {
+        true => format!("Power loss: the router was off for at most {length}"),
+        false => format!("Nothing was measured for at most {length}: the daemon was ended by force"),
+    }
+}
+
+fn outage_kind(outage: &Outage) -> &'static str {
+    if outage.power_loss {
+        "power_loss"
+    } else {
+        "outage"
+    }
+}
+
 /// A length of time as people write it: `100 ms`, `2.35 s`, `3 min 20 s`, `2 h 05 min`.
 #[must_use]
 pub fn length(seconds: f64) -> String {
@@ -103,7 +156,6 @@ pub fn length(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Utc;
 
     fn event(kind: EventKind, start: i64, millis: u32) -> EventRecord {
         EventRecord {

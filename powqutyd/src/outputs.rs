@@ -4,20 +4,27 @@
 use crate::clock::reference::STEP_S;
 use crate::clock::{Clock, Utc};
 use crate::config::{Config, Device, Position, Telemetry};
+use crate::homeassistant;
+use crate::lights::{self, LightRow};
 use crate::notify::{self, Judge};
+use crate::outage::LastSeen;
 use crate::printer::Printer;
-use crate::record::{rounded, EventRecord};
+use crate::record::EventRecord;
+use crate::records::collect::Collector;
+use crate::records::{file, Header, Record, Stamped};
 use crate::second::{Second, Seconds};
 use crate::storage::{self, Log, Storage};
 use crate::telemetry::{Message, PackageCounter};
 use crate::trend::Trend;
 use openwrt::service::Events;
-use power_quality::compliance::{Account, Light, Row};
-use power_quality::{EventKind, FlickerKind, Interval, Measurement};
+use power_quality::{EventKind, FlickerKind, Measurement};
 use std::collections::VecDeque;
 
 /// Events kept in memory.
 const RECENT: usize = 500;
+
+/// Seconds of signal after which a clock that nobody synchronises is believed.
+const SETTLED_S: f64 = 300.0;
 
 /// Everything behind the analysis.
 pub struct Outputs {
@@ -32,14 +39,20 @@ pub struct Outputs {
     package: PackageCounter,
     /// Second of signal at which the next telemetry is due.
     telemetry_due: f64,
-    /// UTC of the first sample (s), 0 before it.
-    origin: f64,
     judge: Judge,
-    account: Account,
-    /// What the account is kept for; a week of values survives anything but a change of it.
-    account_for: (power_quality::Config, f64),
+    collector: Collector,
+    /// What the collector is for; a week of values survives anything but a change of it.
+    collected_for: (power_quality::Config, f64),
+    /// Something was collected that may change a light.
+    lights_due: bool,
+    /// How far the records of the run before reach, until it is known what came after them.
+    last_seen: Option<LastSeen>,
+    /// Seconds of signal since the start of the daemon.
+    signal_s: f64,
+    /// Week of the last summary that was sent.
+    pub summarised: Option<Utc>,
     /// The traffic light of each characteristic over the last week.
-    pub lights: Vec<Row>,
+    pub lights: Vec<LightRow>,
     /// The last values of each kind.
     pub values: Values,
     /// The recent past for graphs.
@@ -87,6 +100,7 @@ impl Outputs {
     pub fn new(config: &Config, sinks: Sinks) -> Self {
         let nominal = config.grid.nominal_voltage;
         let Sinks { storage, alerts, broker, subscribers } = sinks;
+        let restored = Restored::read(config);
         let mut this = Self {
             device: config.device.clone(),
             telemetry: config.telemetry.clone(),
@@ -98,10 +112,13 @@ impl Outputs {
             seconds: Seconds::default(),
             package: PackageCounter::default(),
             telemetry_due: 0.0,
-            origin: 0.0,
             judge: Judge::default(),
-            account: Account::new(&config.engine(), config.grid.event_time_share, 0.0),
-            account_for: account_basis(config),
+            collector: restored.collector,
+            collected_for: basis(config),
+            lights_due: true,
+            last_seen: Some(restored.last_seen),
+            summarised: restored.summarised,
+            signal_s: 0.0,
             lights: Vec::new(),
             values: Values::default(),
             trend: Trend::default(),
@@ -110,22 +127,54 @@ impl Outputs {
             counts: [0; 4],
         };
         this.set_printer();
-        this.note_lights();
+        this.refresh_lights();
+        this.introduce();
         this
-    }
-
-    /// The clock has been set: what is counted by the calendar has its place.
-    pub fn placed(&mut self, clock: &Clock) {
-        let origin = clock.origin().unwrap_or_default();
-        if origin != self.origin {
-            self.origin = origin;
-            self.account.set_origin(origin);
-        }
     }
 
     /// The device is here.
     pub fn moved(&mut self, position: Position) {
         self.device.position = position;
+    }
+
+    /// Judges the time before the start, once the clock can be relied on.
+    fn look_back(&mut self, utc: Utc, clock: &Clock) {
+        let settled = clock.reference().is_synchronised() || self.signal_s >= SETTLED_S;
+        if self.last_seen.is_none() || !clock.plausible() || !settled {
+            return;
+        }
+        let first_sample = utc.plus_seconds(-self.signal_s);
+        if let Some(outage) = self.last_seen.take().and_then(|last| last.outage(first_sample, boot())) {
+            self.outage(outage);
+        }
+    }
+
+    /// The monitor was off: recorded, counted, told to everybody.
+    fn outage(&mut self, record: Stamped) {
+        let Record::Outage(outage) = record.record else { return };
+        let start = Utc::from_millis(record.time_ms);
+        log::warn!("{} since {}", notify::outage_subject(&outage), start.rfc3339());
+        self.storage
+            .write(Log::Events, storage::events::outage_line(start, &outage, &self.device, Utc::now()));
+        self.subscribers.emit("powquty.event", notify::outage_json(start, &outage));
+        let _id = self.alerts.raise(notify::outage_alert(start, &outage, &self.device));
+        self.collector.replay(&record);
+        self.lights_due = true;
+        self.storage.record(record);
+    }
+
+    /// Hands an alert to the sinks and gives its id.
+    #[must_use]
+    pub fn raise(&self, alert: alerts::Alert) -> String {
+        self.alerts.raise(alert)
+    }
+
+    /// The summary of the week that began at `start` was handed to the sinks, or there is none.
+    pub fn summarised(&mut self, start: Utc, sent: bool) {
+        self.summarised = Some(start);
+        if sent {
+            self.storage.record(Stamped { time_ms: start.millis(), record: Record::SummarySent });
+        }
     }
 
     /// UTC has stepped: what is due by it is due anew.
@@ -138,19 +187,22 @@ impl Outputs {
         self.seconds = Seconds::default();
         self.telemetry_due = f64::NEG_INFINITY;
         self.open.clear();
+        self.flush_records();
     }
 
     /// Goes on with another configuration.
     pub fn reconfigure(&mut self, config: &Config) {
-        self.storage.reconfigure(config.logs.clone());
+        self.flush_records();
+        self.storage.reconfigure(config.logs.clone(), Header::of(config));
         self.device = config.device.clone();
         self.telemetry = config.telemetry.clone();
         self.set_printer();
-        let basis = account_basis(config);
-        if basis != self.account_for {
-            self.account = Account::new(&config.engine(), config.grid.event_time_share, self.origin);
-            self.account_for = basis;
-            self.note_lights();
+        self.introduce();
+        let basis = basis(config);
+        if basis != self.collected_for {
+            self.collector = Restored::read(config).collector;
+            self.collected_for = basis;
+            self.lights_due = true;
         }
     }
 
@@ -160,15 +212,24 @@ impl Outputs {
         self.storage.status()
     }
 
-    /// Gives the storage thread back to be stopped.
+    /// The daemon stops in good order; gives the storage thread back to be stopped.
     #[must_use]
-    pub fn into_storage(self) -> Storage {
+    pub fn finish(mut self) -> Storage {
+        self.flush_records();
+        self.storage.record(Stamped { time_ms: Utc::now().millis(), record: Record::Stop });
         self.storage
     }
 
     /// Takes one result of the analysis.
     pub fn take(&mut self, measurement: &Measurement<'_>, clock: &Clock) {
-        self.account.take(measurement);
+        // A router that does not know the time yet has no place for records.
+        if clock.plausible() {
+            let Self { collector, storage, lights_due, .. } = self;
+            collector.take(measurement, |seconds| clock.utc(seconds), &mut |record| {
+                *lights_due = true;
+                storage.record(record);
+            });
+        }
         match measurement {
             Measurement::Window(window) => {
                 if let Some(second) = self.seconds.push(window) {
@@ -176,39 +237,60 @@ impl Outputs {
                 }
             }
             Measurement::EventStart(event) => self.open.push(EventRecord::new(event, clock)),
-            Measurement::Event(event) => {
-                self.event(EventRecord::new(event, clock));
-                self.note_lights();
-            }
+            Measurement::Event(event) => self.event(EventRecord::new(event, clock)),
             Measurement::Flicker(flicker) => {
                 let value = match flicker.kind {
                     FlickerKind::Pst => &mut self.values.pst,
                     FlickerKind::Plt => &mut self.values.plt,
                 };
                 *value = Some(flicker.value);
-                self.note_lights();
             }
-            Measurement::Aggregate(aggregate) if aggregate.interval == Interval::TenMinutes => {
-                self.note_lights();
-            }
-            Measurement::Rvc(_) => self.note_lights(),
             Measurement::Frequency(_)
             | Measurement::Aggregate(_)
+            | Measurement::Rvc(_)
             | Measurement::Gap(_)
             | Measurement::Waveform(_) => {}
         }
     }
 
-    /// Judges the week anew and tells subscribers of each light that has changed.
-    fn note_lights(&mut self) {
-        let rows = self.account.verdict().characteristics;
-        let before = std::mem::replace(&mut self.lights, rows);
-        for row in &self.lights {
-            let old = before.iter().find(|old| old.characteristic == row.characteristic);
-            if old.map_or(Light::Grey, |old| old.light) != row.light {
-                self.subscribers.emit("powquty.light", light_json(row));
-            }
+    /// Judges the week anew where something new is to be judged, and tells subscribers of each light that has
+    /// changed. Costs some milliseconds, so it is not done for each event of a burst.
+    pub fn refresh_lights(&mut self) {
+        if !std::mem::take(&mut self.lights_due) {
+            return;
         }
+        let rows = lights::rows(&self.collector.verdict(), self.collector.last());
+        for row in lights::changes(&self.lights, &rows) {
+            // Numbers and strings have no way to fail.
+            self.subscribers.emit("powquty.light", serde_json::to_value(row).unwrap_or_default());
+        }
+        self.lights = rows;
+        self.publish_lights();
+    }
+
+    /// Tells Home Assistant what there is, where it is wanted.
+    fn introduce(&self) {
+        let Some(topic) = self.telemetry.topic.as_ref().filter(|_| self.telemetry.homeassistant) else {
+            return;
+        };
+        let t5060 = self.telemetry.content.t5060;
+        for (topic, description) in homeassistant::descriptions(topic, &self.device, t5060) {
+            // Retained, and told to each new broker; more than fit are no use to anybody.
+            let _ = self.broker.announce(&topic, description);
+        }
+        self.publish_lights();
+    }
+
+    fn publish_lights(&self) {
+        let Some(topic) = self.telemetry.topic.as_ref().filter(|_| self.telemetry.homeassistant) else {
+            return;
+        };
+        let _ = self.broker.announce(&homeassistant::lights_topic(topic), homeassistant::state(&self.lights));
+    }
+
+    fn flush_records(&mut self) {
+        let Self { collector, storage, .. } = self;
+        collector.flush(&mut |record| storage.record(record));
     }
 
     fn second(&mut self, second: &Second, clock: &Clock) {
@@ -220,6 +302,8 @@ impl Outputs {
             at: Some(utc),
             ..self.values
         };
+        self.signal_s += second.end_s - second.start_s;
+        self.look_back(utc, clock);
         self.trend.push(second, utc);
         let monotonic = clock.monotonic(second.end_s);
         let line = storage::measurements::line(second, &self.device.uuid, utc, monotonic);
@@ -294,25 +378,53 @@ impl Outputs {
     }
 }
 
-/// A row of `lights` and the object of `powquty.light`.
-#[must_use]
-pub fn light_json(row: &Row) -> serde_json::Value {
-    serde_json::json!({
-        "characteristic": row.characteristic.to_string(),
-        "light": row.light,
-        "share": rounded(row.share, 1e4),
-        "allowance": row.allowance,
-        "limit": row.limit,
-        "value": row.value.map(|value| rounded(value, 1e4)),
-        "count": row.count,
-        "event_time": row.event_time.map(|seconds| rounded(seconds, 1e3)),
-    })
+/// Thresholds decide what an event is, not how the week is judged.
+fn basis(config: &Config) -> (power_quality::Config, f64) {
+    let thresholds = power_quality::Thresholds::default();
+    (power_quality::Config { thresholds, rate: 0.0, ..config.engine() }, config.grid.event_time_share)
 }
 
-/// Thresholds decide what an event is, not how the week is judged.
-fn account_basis(config: &Config) -> (power_quality::Config, f64) {
-    let thresholds = power_quality::Thresholds::default();
-    (power_quality::Config { thresholds, ..config.engine() }, config.grid.event_time_share)
+/// When the router started.
+fn boot() -> Utc {
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Utc::now().plus_seconds(-(up.tv_sec as f64))
+}
+
+/// What the record file knows of earlier runs.
+struct Restored {
+    collector: Collector,
+    last_seen: LastSeen,
+    summarised: Option<Utc>,
+}
+
+impl Restored {
+    fn read(config: &Config) -> Self {
+        let collector = Collector::new(&config.engine(), config.grid.event_time_share);
+        let mut this = Self { collector, last_seen: LastSeen::default(), summarised: None };
+        let path = &config.logs.record_path;
+        let header = Header::of(config);
+        let mut same_supply = true;
+        // Older records than the newest week fall out by themselves.
+        for record in file::read(path).into_iter().flatten() {
+            match record {
+                Ok(Stamped { record: Record::Header(other), .. }) => same_supply = other.same_supply(&header),
+                Ok(record) => {
+                    this.last_seen.take(&record);
+                    if record.record == Record::SummarySent {
+                        this.summarised = Some(Utc::from_millis(record.time_ms)).max(this.summarised);
+                    }
+                    if same_supply {
+                        this.collector.replay(&record);
+                    }
+                }
+                Err(error) => {
+                    log::warn!("{}: cannot read on: {error}", path.display());
+                    break;
+                }
+            }
+        }
+        this
+    }
 }
 
 /// Names of [`Outputs::counts`].

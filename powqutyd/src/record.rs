@@ -30,9 +30,15 @@ impl EventRecord {
     /// Puts an event of the analyser on the calendar.
     #[must_use]
     pub fn new(event: &Event, clock: &Clock) -> Self {
+        Self::at(event, clock.utc(event.start_s))
+    }
+
+    /// Puts an event that began at `start` on the calendar.
+    #[must_use]
+    pub fn at(event: &Event, start: Utc) -> Self {
         Self {
             kind: event.kind,
-            start: clock.utc(event.start_s),
+            start,
             duration_s: event.duration_s,
             open: event.open,
             extreme_voltage: event.extreme_voltage,

@@ -199,6 +199,11 @@ impl Screen {
                 self.line(if key == "event_path" { "" } else { "logs" }, path);
             }
         }
+        if logs["volatile"] == true {
+            let remark = format!("{} {}", word(&logs["record_path"]), crate::storage::VOLATILE);
+            let remark = self.paint(Colour::Doubtful, &remark);
+            self.line("", &remark);
+        }
         if let Some(error) = logs["last_error"].as_str() {
             let error = self.paint(Colour::Bad, error);
             self.line("", &error);

@@ -4,14 +4,16 @@
 use crate::clock::Utc;
 use crate::daemon::{Shared, State};
 use crate::monitor::{Monitor, SourceState};
-use crate::outputs::{light_json, KINDS};
+use crate::outputs::KINDS;
 use crate::record::{rounded, EventRecord};
+use crate::report::service as report;
 use crate::trend::Quantity;
 use alerts::SinkKind;
 use openwrt::service::{page, Arg, ArgKind, CallError, Params, Service};
 use openwrt::uci::parse_duration;
 use power_quality::{en50160, EventKind, ORDERS};
 use serde_json::{json, Value};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -35,11 +37,19 @@ const EVENTS: &[Arg] = &[
     Arg::optional("limit", ArgKind::Integer, "at most so many, up to 200"),
 ];
 
+const REPORT: &[Arg] =
+    &[Arg::optional("week", ArgKind::Text, "such as 2026-W47; otherwise the last one that is over")];
+
+const REPORT_HTML: &[Arg] = &[
+    Arg::optional("week", ArgKind::Text, "such as 2026-W47; otherwise the last one that is over"),
+    Arg::optional("part", ArgKind::Integer, "of the page, from 0 (the default)"),
+];
+
 /// Most points of a trend.
 const MOST_POINTS: usize = 1500;
 
 /// Declares what powqutyd offers.
-pub fn declare(shared: &Shared) -> Service {
+pub fn declare(shared: &Shared, directory: &Path) -> Service {
     let with = |answer: fn(&State, &Params) -> Result<Value, CallError>| {
         let shared = Rc::clone(shared);
         move |params: Params| {
@@ -49,6 +59,9 @@ pub fn declare(shared: &Shared) -> Service {
     };
     let reload = Rc::clone(shared);
     let test = Rc::clone(shared);
+    let (verdict, page, send) = (Rc::clone(shared), Rc::clone(shared), Rc::clone(shared));
+    let parts = Rc::new(report::Page::default());
+    let directory = directory.to_owned();
     Service::new("powquty", "powqutyd")
         .method("status", "what is measured now, and how the daemon is", &[], with(status))
         .method("live", "the last cycles (V) and the spectrum with its limits", LIVE, with(live))
@@ -58,6 +71,18 @@ pub fn declare(shared: &Shared) -> Service {
         .method("alert_test", "sends a test alert and says what became of it", SINK, move |params| {
             let shared = Rc::clone(&test);
             async move { alert_test(&shared, &params).await }
+        })
+        .method("report", "a week after EN 50160: the verdict in numbers", REPORT, move |params| {
+            let shared = Rc::clone(&verdict);
+            async move { report::report(&shared, &params).await }
+        })
+        .method("report_html", "the same as a page, in parts", REPORT_HTML, move |params| {
+            let (shared, parts) = (Rc::clone(&page), Rc::clone(&parts));
+            async move { report::report_html(&shared, &parts, &params).await }
+        })
+        .method("report_send", "sends a week to the sinks that take summaries", REPORT, move |params| {
+            let (shared, directory) = (Rc::clone(&send), directory.clone());
+            async move { report::report_send(&shared, directory, &params).await }
         })
         .method("reload", "reads the configuration again, as SIGHUP does", &[], move |_| {
             let shared = Rc::clone(&reload);
@@ -137,7 +162,7 @@ fn status(state: &State, _: &Params) -> Result<Value, CallError> {
     map.insert("device".to_owned(), json!({ "id": config.device.uuid, "host": config.device.host }));
     map.insert("nominal".to_owned(), nominal(monitor));
     map.insert("events".to_owned(), counts(monitor));
-    map.insert("lights".to_owned(), outputs.lights.iter().map(light_json).collect());
+    map.insert("lights".to_owned(), serde_json::to_value(&outputs.lights)?);
     map.insert("open_events".to_owned(), outputs.open.iter().map(EventRecord::to_json).collect());
     map.insert("logs".to_owned(), logs(monitor));
     if let Some(alerts) = &state.alerts {
@@ -187,6 +212,8 @@ fn logs(monitor: &Monitor) -> Value {
     if let Some(map) = value.as_object_mut() {
         map.insert("measurement_path".to_owned(), json!(logs.measurement_path));
         map.insert("event_path".to_owned(), json!(logs.event_path));
+        map.insert("record_path".to_owned(), json!(logs.record_path));
+        map.insert("volatile".to_owned(), json!(crate::storage::is_volatile(&logs.record_path)));
     }
     value
 }

@@ -80,6 +80,13 @@ impl Utc {
     }
 }
 
+impl serde::Serialize for Utc {
+    /// As RFC 3339.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.rfc3339())
+    }
+}
+
 impl From<SystemTime> for Utc {
     fn from(at: SystemTime) -> Self {
         Self(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as i128)

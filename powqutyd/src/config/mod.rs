@@ -99,6 +99,10 @@ pub struct Logs {
     pub event_limit: u64,
     /// `csv_header`.
     pub header: bool,
+    /// `record_path`.
+    pub record_path: PathBuf,
+    /// `record_size_kb`, in bytes, together with the rotated half.
+    pub record_limit: u64,
 }
 
 /// PowQuty's JSON object.
@@ -110,6 +114,8 @@ pub struct Telemetry {
     pub interval: Duration,
     /// `mqtt_retain`.
     pub retain: bool,
+    /// `mqtt_homeassistant`.
+    pub homeassistant: bool,
     /// `powqutyd_print`: to standard output as well.
     pub print: bool,
     /// Optional parts.
@@ -259,7 +265,7 @@ impl Grid {
                 ],
                 power_quality::NetworkType::Interconnected,
             ),
-            event_time_share: reader.number("event_time_share", 0.0..=100.0, 5.0),
+            event_time_share: reader.number("event_time_share", 0.01..=100.0, 5.0),
         }
     }
 }
@@ -309,12 +315,16 @@ impl Logs {
             |option: &str, default: u32| u64::from(reader.integer(option, 8..=1 << 20, default)) * 1024;
         let measurement_limit = kilobytes("max_log_size_kb", 4096);
         let event_limit = kilobytes("max_event_log_size_kb", 1024);
+        // Five undisturbed weeks take about 1 MB, and there are two halves.
+        let record_limit = u64::from(reader.integer("record_size_kb", 256..=1_u32 << 16, 3072)) * 1024;
         let logs = Self {
             measurement_path: reader.path("powquty_path", "/tmp/powquty.log"),
             measurement_limit,
             event_path: reader.path("powquty_event_path", "/tmp/powquty_event.log"),
             event_limit,
             header: reader.flag("csv_header", false),
+            record_path: reader.path("record_path", "/tmp/powquty.rec"),
+            record_limit,
         };
         if logs.measurement_path == logs.event_path {
             reader.problem(
@@ -341,6 +351,7 @@ impl Telemetry {
                 Duration::from_secs(1),
             ),
             retain: reader.flag("mqtt_retain", false),
+            homeassistant: reader.flag("mqtt_homeassistant", false),
             print: reader.flag("powqutyd_print", false),
             content: TelemetryContent {
                 metadata: metadata(reader),

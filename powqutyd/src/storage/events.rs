@@ -7,6 +7,7 @@ use super::rotated;
 use crate::clock::Utc;
 use crate::config::Device;
 use crate::record::EventRecord;
+use crate::records::Outage;
 use power_quality::{EventKind, HarmonicDetail};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -40,6 +41,24 @@ pub fn line(event: &EventRecord, device: &Device, reported: Utc) -> String {
         share,
     ];
     joined(&fields)
+}
+
+/// The line of an outage of the monitor, `POWERLOSS` where the router started anew and `OUTAGE` where it did not.
+#[must_use]
+pub fn outage_line(start: Utc, outage: &Outage, device: &Device, reported: Utc) -> String {
+    let degrees = |angle: Option<f64>| angle.map(|angle| angle.to_string()).unwrap_or_default();
+    joined(&[
+        device.host.clone(),
+        device.uuid.clone(),
+        if outage.power_loss { "POWERLOSS" } else { "OUTAGE" }.to_owned(),
+        degrees(device.position.latitude),
+        degrees(device.position.longitude),
+        reported.decimal(),
+        start.millis().to_string(),
+        ((outage.duration_s * 1000.0).round() as i64).to_string(),
+        "nan".to_owned(),
+        "-".to_owned(),
+    ])
 }
 
 /// The newest `most` events of a log and its rotated half, oldest first, reading at most 64 KiB of each.

@@ -7,15 +7,19 @@ pub mod measurements;
 
 mod log_file;
 
-use crate::config::Logs;
+use crate::clock::Utc;
+use crate::config::{Logs, PACKAGE};
+use crate::records::file::RecordFile;
+use crate::records::{Header, Stamped};
 use log_file::LogFile;
+use openwrt::uci::{Problem, ProblemSeverity};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Lines that may wait for the disk.
+/// Lines and records that may wait for the disk.
 const QUEUE: usize = 512;
 
 /// Longest time a line waits in memory before it goes to persistent storage.
@@ -39,16 +43,30 @@ pub enum Log {
 
 enum Order {
     Line(Log, String),
-    Reconfigure(Logs),
+    Record(Stamped),
+    Reconfigure(Logs, Box<Header>),
     Stop,
 }
 
+/// One file; places in [`State`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Events,
+    Measurements,
+    Records,
+}
+
+/// Names in `status`, in the order of [`Place`].
+const NAMES: [&str; 3] = ["events", "measurements", "records"];
+
+type State = [FileState; NAMES.len()];
+
 #[derive(Debug, Clone, Default)]
-struct State {
-    lines: u32,
+struct FileState {
+    written: u32,
     dropped: u32,
-    /// What is wrong with each [`Log`] now.
-    errors: [Option<String>; 2],
+    /// What is wrong with it now.
+    error: Option<String>,
 }
 
 impl Storage {
@@ -56,11 +74,11 @@ impl Storage {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(logs: Logs) -> std::io::Result<Self> {
+    pub fn start(logs: Logs, header: Header) -> std::io::Result<Self> {
         let (orders, incoming) = sync_channel(QUEUE);
         let (finish, finished) = sync_channel(1);
         let state = Arc::new(Mutex::new(State::default()));
-        let mut writer = Writer::new(logs, Arc::clone(&state));
+        let mut writer = Writer::new(logs, header, Arc::clone(&state));
         std::thread::Builder::new().name("storage".to_owned()).stack_size(128 * 1024).spawn(move || {
             writer.run(&incoming);
             // The owner may have stopped waiting.
@@ -72,14 +90,20 @@ impl Storage {
     /// Hands a line (without line feed) over; when the disk is far behind, the line is dropped and counted.
     pub fn write(&self, log: Log, line: String) {
         if self.orders.try_send(Order::Line(log, line)).is_err() {
-            let mut state = self.state();
-            state.dropped = state.dropped.wrapping_add(1);
+            self.dropped(log.place());
+        }
+    }
+
+    /// Hands a record over; when the disk is far behind, it is dropped and counted.
+    pub fn record(&self, record: Stamped) {
+        if self.orders.try_send(Order::Record(record)).is_err() {
+            self.dropped(Place::Records);
         }
     }
 
     /// Continues with other paths or limits.
-    pub fn reconfigure(&self, logs: Logs) {
-        if self.orders.try_send(Order::Reconfigure(logs)).is_err() {
+    pub fn reconfigure(&self, logs: Logs, header: Header) {
+        if self.orders.try_send(Order::Reconfigure(logs, Box::new(header))).is_err() {
             log::warn!("the disk is too slow to take new log paths now; reload again");
         }
     }
@@ -102,7 +126,21 @@ impl Storage {
     #[must_use]
     pub fn status(&self) -> Value {
         let state = self.state().clone();
-        json!({ "lines": state.lines, "dropped": state.dropped, "last_error": state.errors.iter().flatten().next() })
+        let sum = |of: fn(&FileState) -> u32| state.iter().map(of).fold(0, u32::wrapping_add);
+        let mut status = json!({
+            "lines": sum(|file| file.written),
+            "dropped": sum(|file| file.dropped),
+            "last_error": state.iter().find_map(|file| file.error.as_ref()),
+        });
+        for (name, file) in NAMES.into_iter().zip(&state) {
+            status[name] = json!({ "written": file.written, "dropped": file.dropped, "error": file.error });
+        }
+        status
+    }
+
+    fn dropped(&self, place: Place) {
+        let file = &mut self.state()[place as usize];
+        file.dropped = file.dropped.wrapping_add(1);
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -110,22 +148,34 @@ impl Storage {
     }
 }
 
+impl Log {
+    fn place(self) -> Place {
+        match self {
+            Self::Events => Place::Events,
+            Self::Measurements => Place::Measurements,
+        }
+    }
+}
+
 struct Writer {
     events: LogFile,
     measurements: LogFile,
+    records: RecordFile,
     state: Arc<Mutex<State>>,
 }
 
 impl Writer {
-    fn new(logs: Logs, state: Arc<Mutex<State>>) -> Self {
-        let header = |header: &'static str| if logs.header { header } else { "" };
+    fn new(logs: Logs, header: Header, state: Arc<Mutex<State>>) -> Self {
+        let first_line = |line: &'static str| if logs.header { line } else { "" };
         let persistent = !is_volatile(&logs.measurement_path);
+        let sync = !is_volatile(&logs.record_path);
         Self {
-            events: LogFile::new(logs.event_path, logs.event_limit, header(events::HEADER), 0),
+            events: LogFile::new(logs.event_path, logs.event_limit, first_line(events::HEADER), 0),
+            records: RecordFile::new(logs.record_path, logs.record_limit, sync, header),
             measurements: LogFile::new(
                 logs.measurement_path,
                 logs.measurement_limit,
-                header(measurements::HEADER),
+                first_line(measurements::HEADER),
                 // Flash is written in blocks; a file in memory line by line, for those who follow it.
                 if persistent { 4096 } else { 0 },
             ),
@@ -144,12 +194,18 @@ impl Writer {
                         Log::Measurements => &mut self.measurements,
                     };
                     let written = file.append(&line);
-                    self.note(log, written);
+                    self.note_lines(log.place(), written);
                 }
-                Ok(Order::Reconfigure(logs)) => {
+                Ok(Order::Record(record)) => {
+                    let (dropped, written) = self.records.append(&record);
+                    self.note(Place::Records, dropped, written.map_err(|error| error.to_string()));
+                }
+                Ok(Order::Reconfigure(logs, header)) => {
                     self.flush();
-                    *self = Self::new(logs, Arc::clone(&self.state));
-                    self.state.lock().unwrap_or_else(PoisonError::into_inner).errors = [None, None];
+                    *self = Self::new(logs, *header, Arc::clone(&self.state));
+                    let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                    state.iter_mut().for_each(|file| file.error = None);
+                    drop(state);
                     self.prepare();
                 }
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
@@ -167,44 +223,45 @@ impl Writer {
 
     fn prepare(&mut self) {
         let (events, measurements) = (self.events.prepare(), self.measurements.prepare());
-        self.note(Log::Events, events);
-        self.note(Log::Measurements, measurements);
+        self.note_lines(Place::Events, events);
+        self.note_lines(Place::Measurements, measurements);
     }
 
     fn flush(&mut self) {
         let (events, measurements) = (self.events.flush(), self.measurements.flush());
-        self.note(Log::Events, events);
-        self.note(Log::Measurements, measurements);
+        self.note_lines(Place::Events, events);
+        self.note_lines(Place::Measurements, measurements);
+        if self.records.waits() {
+            let written = self.records.flush(Utc::now().millis());
+            self.note(Place::Records, 0, written.map_err(|error| error.to_string()));
+        }
+    }
+
+    fn note_lines(&self, place: Place, written: Result<log_file::Written, log_file::WriteError>) {
+        match written {
+            Ok(written) => self.note(place, written.dropped, Ok(written.lines)),
+            Err(error) => self.note(place, error.dropped, Err(error.to_string())),
+        }
     }
 
     /// Counts and, on a change between working and failing, logs.
-    fn note(&mut self, log: Log, written: Result<log_file::Written, log_file::WriteError>) {
+    fn note(&self, place: Place, dropped: u32, written: Result<u32, String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = &mut state[place as usize];
+        file.dropped = file.dropped.wrapping_add(dropped);
         match written {
             Ok(written) => {
-                state.lines = state.lines.wrapping_add(written.lines);
-                state.dropped = state.dropped.wrapping_add(written.dropped);
-                if written.lines > 0 && state.errors[log as usize].take().is_some() {
-                    log::info!("the log of {} can be written again", log.name());
+                file.written = file.written.wrapping_add(written);
+                if written > 0 && file.error.take().is_some() {
+                    log::info!("the {} can be written again", NAMES[place as usize]);
                 }
             }
             Err(error) => {
-                state.dropped = state.dropped.wrapping_add(error.dropped);
-                let text = error.to_string();
-                if state.errors[log as usize].as_ref() != Some(&text) {
-                    log::error!("{text}; measuring goes on");
+                if file.error.as_ref() != Some(&error) {
+                    log::error!("{error}; measuring goes on");
                 }
-                state.errors[log as usize] = Some(text);
+                file.error = Some(error);
             }
-        }
-    }
-}
-
-impl Log {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Events => "events",
-            Self::Measurements => "measurements",
         }
     }
 }
@@ -213,6 +270,22 @@ impl Log {
 #[must_use]
 pub fn is_volatile(path: &Path) -> bool {
     ["/tmp", "/var", "/run", "/dev/shm"].iter().any(|root| path.starts_with(root))
+}
+
+/// What an operator has to know about records in memory.
+pub const VOLATILE: &str = "lies in memory: an outage of the router's own supply will not be seen";
+
+/// The remark of `check` on records that a power loss takes along.
+#[must_use]
+pub fn remark(logs: &Logs) -> Option<Problem> {
+    is_volatile(&logs.record_path).then(|| Problem {
+        file: PACKAGE.to_owned(),
+        section: PACKAGE.to_owned(),
+        option: "record_path".to_owned(),
+        value: logs.record_path.to_str().map(str::to_owned),
+        reason: VOLATILE.to_owned(),
+        severity: ProblemSeverity::Warning,
+    })
 }
 
 /// The older half of a log: `powquty.log` → `powquty.log.1`.
@@ -244,8 +317,23 @@ mod tests {
             event_path: dir.path().join("missing/events"),
             event_limit: 1 << 20,
             header: true,
+            record_path: dir.path().join("records"),
+            record_limit: 1 << 20,
         };
-        let storage = Storage::start(logs).unwrap();
+        let header = Header {
+            format: 1,
+            device: String::new(),
+            host: String::new(),
+            latitude: None,
+            longitude: None,
+            nominal_voltage: 230.0,
+            nominal_frequency: 50,
+            signalling: None,
+            island: false,
+            event_time_share: 5.0,
+            thresholds: [90.0, 110.0, 10.0],
+        };
+        let storage = Storage::start(logs, header).unwrap();
         for _ in 0..10 {
             storage.write(Log::Measurements, "m".to_owned());
             storage.write(Log::Events, "e".to_owned());
