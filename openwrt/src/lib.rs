@@ -2,6 +2,7 @@
 //! What any daemon needs to live on OpenWrt.
 
 pub mod cli;
+pub mod crc32;
 pub mod interfaces;
 pub mod logging;
 pub mod metrics;

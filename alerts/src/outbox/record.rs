@@ -4,6 +4,8 @@
 //! Reading takes any bytes, stops at the first frame that is torn or wrong, and says how far it came: a torn tail is cut,
 //! never guessed at.
 
+use openwrt::crc32::crc32;
+
 use super::codec::Input;
 use super::SinkSet;
 use crate::Severity;
@@ -156,31 +158,6 @@ fn next_frame(bytes: &[u8]) -> Option<(Record<'_>, &[u8])> {
     Some((Record::decode(payload)?, &bytes[..FRAME_HEADER + length]))
 }
 
-/// CRC-32 of IEEE 802.3 (reflected polynomial 0xEDB88320), four bits at a time: a table of 64 bytes is enough here.
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 16] = {
-        let mut table = [0_u32; 16];
-        let mut index = 0;
-        while index < 16 {
-            #[allow(clippy::cast_possible_truncation)] // below 16
-            let mut value = index as u32;
-            let mut bit = 0;
-            while bit < 4 {
-                value = if value & 1 == 1 { (value >> 1) ^ 0xEDB8_8320 } else { value >> 1 };
-                bit += 1;
-            }
-            table[index] = value;
-            index += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(u32::MAX, |crc, &byte| {
-        let crc = crc ^ u32::from(byte);
-        let crc = (crc >> 4) ^ TABLE[(crc & 15) as usize];
-        (crc >> 4) ^ TABLE[(crc & 15) as usize]
-    })
-}
-
 /// Makes every frame's check sum right for what is in it.
 #[cfg(test)]
 pub(super) fn repair_check_sums(journal: &mut [u8]) {
@@ -198,12 +175,6 @@ pub(super) fn repair_check_sums(journal: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn crc_is_the_published_one() {
-        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
-        assert_eq!(crc32(b""), 0);
-    }
 
     fn samples() -> Vec<Record<'static>> {
         let both = SinkSet::from_bits(3).unwrap();

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::clock::Utc;
 use crate::record::EventRecord;
+use openwrt::crc32::crc32;
 use power_quality::{Cell, EventKind, HarmonicDetail};
 use std::io::{self, Read};
 
@@ -424,30 +425,6 @@ impl Input<'_> {
     fn f64(&mut self) -> Option<f64> {
         self.array().map(f64::from_le_bytes)
     }
-}
-
-/// CRC-32 of IEEE 802.3, four bits at a time: a table of 64 bytes is enough for a few hundred bytes per minute.
-fn crc32(bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 16] = {
-        let mut table = [0; 16];
-        let mut index = 0;
-        while index < 16 {
-            let mut value = index as u32;
-            let mut bit = 0;
-            while bit < 4 {
-                value = if value & 1 == 1 { (value >> 1) ^ 0xEDB8_8320 } else { value >> 1 };
-                bit += 1;
-            }
-            table[index] = value;
-            index += 1;
-        }
-        table
-    };
-    !bytes.iter().fold(!0, |crc, &byte| {
-        let crc = crc ^ u32::from(byte);
-        let crc = (crc >> 4) ^ TABLE[(crc & 15) as usize];
-        (crc >> 4) ^ TABLE[(crc & 15) as usize]
-    })
 }
 
 #[cfg(test)]

@@ -159,11 +159,6 @@ proptest! {
 }
 
 #[test]
-fn the_checksum_is_the_usual_one() {
-    assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
-}
-
-#[test]
 fn a_header_comes_back() {
     let header = Header {
         format: 1,
