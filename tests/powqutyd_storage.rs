@@ -100,6 +100,55 @@ fn no_event_is_lost_or_doubled_by_two_hundred_kills() {
     killed_at_random_moments(200);
 }
 
+#[test]
+fn the_waveforms_of_the_last_events_outlive_a_kill() {
+    let options = "\toption input_speed '5'\n\toption waveform_count '3'\n";
+    let environment = environment("at 1s dip 60 for 100ms\nrepeat 3s", None, options);
+    let daemon = environment.spawn(DAEMON);
+    let listed = |daemon: &lab::Daemon| daemon.call("events", &json!({})).unwrap();
+    let kept = |listed: &Value| -> Vec<bool> {
+        let events = listed["events"].as_array().unwrap();
+        events.iter().map(|event| event["waveform"].as_bool().unwrap()).collect()
+    };
+    let before = daemon.wait_for("five events, three waveforms", || {
+        let listed = listed(&daemon);
+        kept(&listed).starts_with(&[true, true, true, false, false]).then_some(listed)
+    });
+    daemon.kill();
+
+    fs::write(environment.data("grid"), "").unwrap();
+    let daemon = environment.spawn(DAEMON);
+    let after = listed(&daemon);
+    let known = |id: &Value| after["events"].as_array().unwrap().iter().any(|event| event["id"] == *id);
+    let newest = &before["events"][0];
+    assert!(known(&newest["id"]), "{after:#}");
+    let answer = daemon.call("waveform", &json!({ "id": newest["id"] })).unwrap();
+    let numbers = |list: &Value| -> Vec<f64> {
+        list.as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
+    };
+    let (samples, rate) = (numbers(&answer["samples"]), answer["rate"].as_f64().unwrap());
+    assert!((rate - 10_240.0).abs() < 1.0 && (10_200..=10_241).contains(&samples.len()), "{}", samples.len());
+    let trigger = answer["trigger"].as_f64().unwrap();
+    assert!((trigger - 0.2).abs() < 0.001, "{trigger}");
+    let peak = |from: f64, to: f64| {
+        let within = &samples[(from * rate) as usize..(to * rate) as usize];
+        within.iter().fold(0.0, |peak: f64, volts| peak.max(volts.abs()))
+    };
+    let nominal = 230.0 * std::f64::consts::SQRT_2;
+    assert!((peak(0.0, trigger - 0.01) / nominal - 1.0).abs() < 0.001, "before");
+    assert!((peak(trigger + 0.03, trigger + 0.08) / nominal - 0.6).abs() < 0.001, "in the dip");
+    assert!((peak(trigger + 0.2, 0.99) / nominal - 1.0).abs() < 0.001, "after it");
+    let trace: Vec<Vec<f64>> = answer["rms"].as_array().unwrap().iter().map(numbers).collect();
+    assert!((98..=101).contains(&trace.len()), "{}", trace.len());
+    let lowest = trace.iter().map(|point| point[1]).fold(f64::INFINITY, f64::min);
+    assert!((lowest - 138.0).abs() < 0.1, "{lowest}");
+    assert_eq!(answer["nominal"], json!({ "voltage": 230.0, "frequency": 50.0 }));
+
+    let refusal = |id: &Value| daemon.call("waveform", &json!({ "id": id })).unwrap_err()["code"].clone();
+    assert_eq!(refusal(&before["events"][4]["id"]), "not_found");
+    assert_eq!(refusal(&json!("../../etc/passwd")), "invalid_argument");
+}
+
 /// A directory with a file system of 256 KiB of its own.
 struct SmallDisk {
     dir: tempfile::TempDir,
@@ -168,7 +217,8 @@ fn mended(disk: &SmallDisk, daemon: &lab::Daemon, mend: impl FnOnce()) {
 }
 
 const DIPS: &str = "at 500ms dip 60 for 100ms\nrepeat 1s";
-const QUICK: &str = "\toption input_speed '5'\n";
+/// No waveforms: those that are deleted would make room on a full disk.
+const QUICK: &str = "\toption input_speed '5'\n\toption waveform_count '0'\n";
 
 #[test]
 fn a_full_disk_costs_no_sample_and_the_files_are_right_afterwards() {

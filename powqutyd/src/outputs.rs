@@ -13,6 +13,7 @@ use crate::record::EventRecord;
 use crate::records::collect::Collector;
 use crate::records::{file, Header, Record, Stamped};
 use crate::second::{Second, Seconds};
+use crate::storage::waveforms::{self, Encoded, Nominal};
 use crate::storage::{self, Log, Storage};
 use crate::telemetry::{Message, PackageCounter};
 use crate::trend::Trend;
@@ -29,6 +30,7 @@ const SETTLED_S: f64 = 300.0;
 /// Everything behind the analysis.
 pub struct Outputs {
     device: Device,
+    nominal: Nominal,
     telemetry: Telemetry,
     storage: Storage,
     alerts: alerts::AlertHandle,
@@ -98,11 +100,11 @@ impl Outputs {
     /// Nothing measured yet; events of an earlier run are read back from the event log.
     #[must_use]
     pub fn new(config: &Config, sinks: Sinks) -> Self {
-        let nominal = config.grid.nominal_voltage;
         let Sinks { storage, alerts, broker, subscribers } = sinks;
         let restored = Restored::read(config);
         let mut this = Self {
             device: config.device.clone(),
+            nominal: nominal(config),
             telemetry: config.telemetry.clone(),
             storage,
             alerts,
@@ -122,7 +124,7 @@ impl Outputs {
             lights: Vec::new(),
             values: Values::default(),
             trend: Trend::default(),
-            recent: storage::events::read_back(&config.logs.event_path, nominal, RECENT),
+            recent: storage::events::read_back(&config.logs.event_path, config.grid.nominal_voltage, RECENT),
             open: Vec::new(),
             counts: [0; 4],
         };
@@ -195,6 +197,7 @@ impl Outputs {
         self.flush_records();
         self.storage.reconfigure(config.logs.clone(), Header::of(config));
         self.device = config.device.clone();
+        self.nominal = nominal(config);
         self.telemetry = config.telemetry.clone();
         self.set_printer();
         self.introduce();
@@ -245,12 +248,21 @@ impl Outputs {
                 };
                 *value = Some(flicker.value);
             }
+            Measurement::Waveform(waveform) => {
+                let encoded = Encoded::new(waveform, self.nominal, |seconds| clock.utc(seconds));
+                encoded.into_iter().for_each(|encoded| self.storage.waveform(encoded));
+            }
             Measurement::Frequency(_)
             | Measurement::Aggregate(_)
             | Measurement::Rvc(_)
-            | Measurement::Gap(_)
-            | Measurement::Waveform(_) => {}
+            | Measurement::Gap(_) => {}
         }
+    }
+
+    /// The waveforms on disk.
+    #[must_use]
+    pub fn waveforms(&self) -> waveforms::Index {
+        self.storage.waveforms()
     }
 
     /// Judges the week anew where something new is to be judged, and tells subscribers of each light that has
@@ -381,7 +393,13 @@ impl Outputs {
 /// Thresholds decide what an event is, not how the week is judged.
 fn basis(config: &Config) -> (power_quality::Config, f64) {
     let thresholds = power_quality::Thresholds::default();
-    (power_quality::Config { thresholds, rate: 0.0, ..config.engine() }, config.grid.event_time_share)
+    let engine = power_quality::Config { thresholds, rate: 0.0, recording: None, ..config.engine() };
+    (engine, config.grid.event_time_share)
+}
+
+fn nominal(config: &Config) -> Nominal {
+    let grid = &config.grid;
+    Nominal { voltage: grid.nominal_voltage, frequency: grid.nominal_frequency.hertz() }
 }
 
 /// When the router started.

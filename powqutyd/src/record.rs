@@ -92,6 +92,13 @@ impl EventRecord {
     }
 }
 
+/// The start in an id of [`EventRecord::id`].
+#[must_use]
+pub fn start_of_id(id: &str) -> Option<Utc> {
+    let (start, _kind) = id.split_once('-')?;
+    start.parse().ok().map(Utc::from_millis)
+}
+
 /// `value` rounded to a multiple of `1 / scale`.
 #[must_use]
 pub fn rounded(value: f64, scale: f64) -> f64 {

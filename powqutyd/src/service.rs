@@ -5,14 +5,16 @@ use crate::clock::Utc;
 use crate::daemon::{Shared, State};
 use crate::monitor::{Monitor, SourceState};
 use crate::outputs::KINDS;
-use crate::record::{rounded, EventRecord};
+use crate::record::{self as event, rounded, EventRecord};
 use crate::report::service as report;
+use crate::storage::waveforms::Recorded;
 use crate::trend::Quantity;
 use alerts::SinkKind;
 use openwrt::service::{page, Arg, ArgKind, CallError, Params, Service};
 use openwrt::uci::parse_duration;
 use power_quality::{en50160, EventKind, ORDERS};
 use serde_json::{json, Value};
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,6 +39,8 @@ const EVENTS: &[Arg] = &[
     Arg::optional("limit", ArgKind::Integer, "at most so many, up to 200"),
 ];
 
+const WAVEFORM: &[Arg] = &[Arg::required("id", ArgKind::Text, "of an event whose `waveform` is true")];
+
 const REPORT: &[Arg] =
     &[Arg::optional("week", ArgKind::Text, "such as 2026-W47; otherwise the last one that is over")];
 
@@ -58,6 +62,7 @@ pub fn declare(shared: &Shared, directory: &Path) -> Service {
         }
     };
     let reload = Rc::clone(shared);
+    let recorded = Rc::clone(shared);
     let test = Rc::clone(shared);
     let (verdict, page, send) = (Rc::clone(shared), Rc::clone(shared), Rc::clone(shared));
     let parts = Rc::new(report::Page::default());
@@ -67,6 +72,17 @@ pub fn declare(shared: &Shared, directory: &Path) -> Service {
         .method("live", "the last cycles (V) and the spectrum with its limits", LIVE, with(live))
         .method("trend", "lowest, mean and highest values of the recent past", TREND, with(trend))
         .method("events", "events, the newest first", EVENTS, with(events))
+        .method(
+            "waveform",
+            "the voltage around an event: samples (V), their rate, and the RMS trace",
+            WAVEFORM,
+            {
+                move |params| {
+                    let shared = Rc::clone(&recorded);
+                    async move { waveform(&shared, &params).await }
+                }
+            },
+        )
         .method("alerts", "what became of the alerts, per sink", &[], with(alerts))
         .method("alert_test", "sends a test alert and says what became of it", SINK, move |params| {
             let shared = Rc::clone(&test);
@@ -297,8 +313,50 @@ fn events(state: &State, params: &Params) -> Result<Value, CallError> {
     };
     let recent = state.monitor.iter().flat_map(|monitor| monitor.outputs.recent.iter().rev());
     let page = page(recent.filter(wanted), params)?;
-    let events: Value = page.items.into_iter().map(EventRecord::to_json).collect();
-    Ok(json!({ "events": events, "total": page.total }))
+    let waveforms = state.monitor.as_ref().map(|monitor| monitor.outputs.waveforms()).unwrap_or_default();
+    let events = page.items.into_iter().map(|event| {
+        let mut value = event.to_json();
+        value["waveform"] = (event.kind != EventKind::Harmonic && waveforms.holds(event.start)).into();
+        value
+    });
+    Ok(json!({ "events": events.collect::<Value>(), "total": page.total }))
+}
+
+async fn waveform(shared: &Shared, params: &Params) -> Result<Value, CallError> {
+    let id = params.text("id")?.to_owned();
+    let start = event::start_of_id(&id)
+        .ok_or_else(|| CallError::argument("id", "expected the id of an event such as 1795170325717-dip"))?;
+    let path = measuring(&shared.borrow())?.outputs.waveforms().path_of(start);
+    let missing = || CallError::not_found("there is no waveform of this event, or no longer");
+    let path = path.ok_or_else(missing)?;
+    let answer = tokio::task::spawn_blocking(move || {
+        let recorded = Recorded::read(&path)?;
+        Ok::<Value, io::Error>(recorded_json(&id, start, &recorded))
+    });
+    match answer.await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => Err(missing()),
+        Ok(Err(error)) => Err(CallError::internal(error.to_string())),
+        Err(error) => Err(CallError::internal(error.to_string())),
+    }
+}
+
+/// Times in seconds from the first sample.
+fn recorded_json(id: &str, start: Utc, recorded: &Recorded) -> Value {
+    let Recorded { rate, nominal, samples, rms, .. } = recorded;
+    let volts = |volts: f32| rounded(f64::from(volts), 1e2);
+    let rms: Value =
+        rms.iter().map(|&(at, level)| json!([rounded(f64::from(at), 1e6), volts(level)])).collect();
+    json!({
+        "id": id,
+        "start": recorded.start.rfc3339(),
+        "trigger": rounded(start.seconds() - recorded.start.seconds(), 1e6),
+        "rate": rate,
+        "duration": rounded(samples.len() as f64 / rate, 1e6),
+        "nominal": { "voltage": nominal.voltage, "frequency": nominal.frequency },
+        "samples": samples.iter().map(|&level| volts(level)).collect::<Value>(),
+        "rms": rms,
+    })
 }
 
 fn alerts(state: &State, _: &Params) -> Result<Value, CallError> {

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Options of parts that are not there yet: stored waveforms and the raw recording. A file that uses them is valid.
+//! Options of parts that are not there yet: the raw recording. A file that uses them is valid.
 
 use openwrt::uci::Reader;
 
 const NO_EFFECT: &str = "has no effect in this version";
 
 pub(super) fn read(reader: &mut Reader) {
-    reader.optional_integer("waveform_count", 0_u32..=1000);
     let raw = reader.optional_path("raw_path").is_some();
     note(reader, "raw_path", raw);
     reader.optional_integer("raw_size_kb", 64_u32..=1 << 24);

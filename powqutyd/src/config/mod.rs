@@ -9,9 +9,10 @@ mod later;
 
 use crate::gps;
 use crate::source::Input;
+use crate::storage::waveforms::MOST_SAMPLES;
 use openwrt::reload::Reading;
 use openwrt::uci::{self, Package, Problems, Reader};
-use power_quality::{NominalFrequency, Thresholds};
+use power_quality::{NominalFrequency, Recording, Thresholds};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -103,6 +104,8 @@ pub struct Logs {
     pub record_path: PathBuf,
     /// `record_size_kb`, in bytes, together with the rotated half.
     pub record_limit: u64,
+    /// `waveform_count`: events whose waveform is kept.
+    pub waveform_count: usize,
 }
 
 /// PowQuty's JSON object.
@@ -177,6 +180,7 @@ impl Config {
             harmonic_window_s: grid.harmonic_window.as_secs_f64(),
             harmonic_share: grid.harmonic_share,
             network: grid.network,
+            recording: (self.logs.waveform_count > 0).then(|| recording(input.rate)),
             converter_limits: input.kind.converter_limits(),
             ..power_quality::Config::new(input.rate, grid.nominal_voltage, grid.nominal_frequency)
         }
@@ -202,6 +206,12 @@ impl Config {
         reader.finish();
         config
     }
+}
+
+/// A second around the start of an event; at high rates as much of it as fits into a waveform.
+fn recording(rate: f64) -> Recording {
+    let seconds = (MOST_SAMPLES as f64 / rate).min(1.0);
+    Recording { before_s: 0.2 * seconds, after_s: 0.8 * seconds }
 }
 
 fn gps(reader: &mut Reader) -> Option<gps::Settings> {
@@ -325,6 +335,7 @@ impl Logs {
             header: reader.flag("csv_header", false),
             record_path: reader.path("record_path", "/tmp/powquty.rec"),
             record_limit,
+            waveform_count: reader.integer("waveform_count", 0..=1000, 20),
         };
         if logs.measurement_path == logs.event_path {
             reader.problem(

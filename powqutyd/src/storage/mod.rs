@@ -4,6 +4,7 @@
 
 pub mod events;
 pub mod measurements;
+pub mod waveforms;
 
 mod log_file;
 
@@ -16,11 +17,15 @@ use openwrt::uci::{Problem, ProblemSeverity};
 use serde_json::{json, Value};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use waveforms::{Encoded, Index, Shelf, Stored};
 
 /// Lines and records that may wait for the disk.
 const QUEUE: usize = 512;
+
+/// Waveforms among them; one has some 22 kB.
+const WAVEFORMS_QUEUED: usize = 4;
 
 /// Longest time a line waits in memory before it goes to persistent storage.
 const FLUSH_AFTER: Duration = Duration::from_secs(60);
@@ -44,6 +49,7 @@ pub enum Log {
 enum Order {
     Line(Log, String),
     Record(Stamped),
+    Waveform(Encoded),
     Reconfigure(Logs, Box<Header>),
     Stop,
 }
@@ -54,12 +60,20 @@ enum Place {
     Events,
     Measurements,
     Records,
+    Waveforms,
 }
 
 /// Names in `status`, in the order of [`Place`].
-const NAMES: [&str; 3] = ["events", "measurements", "records"];
+const NAMES: [&str; 4] = ["events", "measurements", "records", "waveforms"];
 
-type State = [FileState; NAMES.len()];
+/// What the storage thread and its owner share.
+#[derive(Debug, Default)]
+struct State {
+    files: [FileState; NAMES.len()],
+    waveforms: Index,
+    /// In the queue.
+    waveforms_queued: usize,
+}
 
 #[derive(Debug, Clone, Default)]
 struct FileState {
@@ -101,6 +115,24 @@ impl Storage {
         }
     }
 
+    /// Hands a waveform over; when the disk is behind, it is dropped and counted.
+    pub fn waveform(&self, waveform: Encoded) {
+        let mut state = self.state();
+        if state.waveforms_queued < WAVEFORMS_QUEUED
+            && self.orders.try_send(Order::Waveform(waveform)).is_ok()
+        {
+            state.waveforms_queued += 1;
+        } else {
+            state.count_dropped(Place::Waveforms, 1);
+        }
+    }
+
+    /// The waveforms on disk.
+    #[must_use]
+    pub fn waveforms(&self) -> Index {
+        self.state().waveforms.clone()
+    }
+
     /// Continues with other paths or limits.
     pub fn reconfigure(&self, logs: Logs, header: Header) {
         if self.orders.try_send(Order::Reconfigure(logs, Box::new(header))).is_err() {
@@ -125,27 +157,37 @@ impl Storage {
     /// What `status` says about the logs.
     #[must_use]
     pub fn status(&self) -> Value {
-        let state = self.state().clone();
-        let sum = |of: fn(&FileState) -> u32| state.iter().map(of).fold(0, u32::wrapping_add);
+        let files = self.state().files.clone();
+        let sum = |of: fn(&FileState) -> u32| files.iter().map(of).fold(0, u32::wrapping_add);
         let mut status = json!({
             "lines": sum(|file| file.written),
             "dropped": sum(|file| file.dropped),
-            "last_error": state.iter().find_map(|file| file.error.as_ref()),
+            "last_error": files.iter().find_map(|file| file.error.as_ref()),
         });
-        for (name, file) in NAMES.into_iter().zip(&state) {
+        for (name, file) in NAMES.into_iter().zip(&files) {
             status[name] = json!({ "written": file.written, "dropped": file.dropped, "error": file.error });
         }
         status
     }
 
     fn dropped(&self, place: Place) {
-        let file = &mut self.state()[place as usize];
-        file.dropped = file.dropped.wrapping_add(1);
+        self.state().count_dropped(place, 1);
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        locked(&self.state)
     }
+}
+
+impl State {
+    fn count_dropped(&mut self, place: Place, dropped: u32) {
+        let file = &mut self.files[place as usize];
+        file.dropped = file.dropped.wrapping_add(dropped);
+    }
+}
+
+fn locked(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Log {
@@ -161,6 +203,7 @@ struct Writer {
     events: LogFile,
     measurements: LogFile,
     records: RecordFile,
+    waveforms: Shelf,
     state: Arc<Mutex<State>>,
 }
 
@@ -169,6 +212,8 @@ impl Writer {
         let first_line = |line: &'static str| if logs.header { line } else { "" };
         let persistent = !is_volatile(&logs.measurement_path);
         let sync = !is_volatile(&logs.record_path);
+        let waveforms = Shelf::new(beside(&logs.record_path, ".waveforms"), logs.waveform_count, sync);
+        locked(&state).waveforms = waveforms.index();
         Self {
             events: LogFile::new(logs.event_path, logs.event_limit, first_line(events::HEADER), 0),
             records: RecordFile::new(logs.record_path, logs.record_limit, sync, header),
@@ -179,6 +224,7 @@ impl Writer {
                 // Flash is written in blocks; a file in memory line by line, for those who follow it.
                 if persistent { 4096 } else { 0 },
             ),
+            waveforms,
             state,
         }
     }
@@ -200,12 +246,11 @@ impl Writer {
                     let (dropped, written) = self.records.append(&record);
                     self.note(Place::Records, dropped, written.map_err(|error| error.to_string()));
                 }
+                Ok(Order::Waveform(waveform)) => self.store(&waveform),
                 Ok(Order::Reconfigure(logs, header)) => {
                     self.flush();
                     *self = Self::new(logs, *header, Arc::clone(&self.state));
-                    let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                    state.iter_mut().for_each(|file| file.error = None);
-                    drop(state);
+                    locked(&self.state).files.iter_mut().for_each(|file| file.error = None);
                     self.prepare();
                 }
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => {
@@ -237,6 +282,21 @@ impl Writer {
         }
     }
 
+    fn store(&mut self, waveform: &Encoded) {
+        let mut state = locked(&self.state);
+        state.waveforms_queued -= 1;
+        // Whoever asks meanwhile is not kept waiting for the disk.
+        let mut index = state.waveforms.clone();
+        drop(state);
+        let stored = self.waveforms.store(waveform, &mut index, Instant::now());
+        locked(&self.state).waveforms = index;
+        match stored {
+            Ok(Stored::Written) => self.note(Place::Waveforms, 0, Ok(1)),
+            Ok(Stored::Refused) => self.note(Place::Waveforms, 1, Ok(0)),
+            Err(error) => self.note(Place::Waveforms, 1, Err(self.waveforms.trouble(&error))),
+        }
+    }
+
     fn note_lines(&self, place: Place, written: Result<log_file::Written, log_file::WriteError>) {
         match written {
             Ok(written) => self.note(place, written.dropped, Ok(written.lines)),
@@ -246,9 +306,9 @@ impl Writer {
 
     /// Counts and, on a change between working and failing, logs.
     fn note(&self, place: Place, dropped: u32, written: Result<u32, String>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = &mut state[place as usize];
-        file.dropped = file.dropped.wrapping_add(dropped);
+        let mut state = locked(&self.state);
+        state.count_dropped(place, dropped);
+        let file = &mut state.files[place as usize];
         match written {
             Ok(written) => {
                 file.written = file.written.wrapping_add(written);
@@ -291,8 +351,13 @@ pub fn remark(logs: &Logs) -> Option<Problem> {
 /// The older half of a log: `powquty.log` → `powquty.log.1`.
 #[must_use]
 pub fn rotated(path: &Path) -> PathBuf {
+    beside(path, ".1")
+}
+
+/// `powquty.rec` and `.waveforms` give `powquty.rec.waveforms`.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".1");
+    name.push(suffix);
     PathBuf::from(name)
 }
 
@@ -319,6 +384,7 @@ mod tests {
             header: true,
             record_path: dir.path().join("records"),
             record_limit: 1 << 20,
+            waveform_count: 2,
         };
         let header = Header {
             format: 1,
