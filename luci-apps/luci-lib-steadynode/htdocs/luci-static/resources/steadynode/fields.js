@@ -3,7 +3,6 @@
 'use strict';
 'require baseclass';
 'require form';
-'require steadynode.page as page';
 'require steadynode.daemon as daemon';
 
 const UNITS = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 };
