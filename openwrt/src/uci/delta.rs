@@ -38,23 +38,29 @@ pub(super) fn overlay(package: &mut Package, text: &[u8]) -> Overlay {
 }
 
 /// The one word of a line; nothing may follow it but one blank.
-fn change(lexer: &mut Lexer<'_>) -> Option<Vec<u8>> {
+pub(super) fn change(lexer: &mut Lexer<'_>) -> Option<Vec<u8>> {
     let word = lexer.word().ok()?;
     lexer.rest().is_empty().then_some(word)
 }
 
-struct Target<'a> {
-    package: &'a str,
-    section: &'a str,
-    option: Option<&'a str>,
-    value: Option<&'a [u8]>,
+#[derive(Debug)]
+pub(super) struct Target<'a> {
+    pub(super) package: &'a str,
+    pub(super) section: &'a str,
+    pub(super) option: Option<&'a str>,
+    pub(super) value: Option<&'a [u8]>,
+}
+
+/// The command character, `=` for none, and what follows it.
+pub(super) fn command(word: &[u8]) -> (u8, &[u8]) {
+    match word {
+        [command @ (b'+' | b'-' | b'@' | b'^' | b'|' | b'~'), path @ ..] => (*command, path),
+        path => (b'=', path),
+    }
 }
 
 fn apply(package: &mut Package, word: &[u8]) -> Option<()> {
-    let (command, path) = match word {
-        [command @ (b'+' | b'-' | b'@' | b'^' | b'|' | b'~'), path @ ..] => (*command, path),
-        path => (b'=', path),
-    };
+    let (command, path) = command(word);
     let Target { package: name, section, option, value } = target(path)?;
     if name != package.name() {
         return None;
@@ -106,13 +112,11 @@ fn apply(package: &mut Package, word: &[u8]) -> Option<()> {
 }
 
 /// `package.section[.option][=value]`. The value starts at the first `=`, wherever that stands.
-fn target(path: &[u8]) -> Option<Target<'_>> {
+pub(super) fn target(path: &[u8]) -> Option<Target<'_>> {
     let (path, value) = match path.iter().position(|&byte| byte == b'=') {
         Some(equals) => (&path[..equals], Some(&path[equals + 1..])),
         None => (path, None),
     };
-    let is_text =
-        |value: &[u8]| value.iter().all(|byte| *byte >= 32 || matches!(byte, b'\t' | b'\n' | b'\r'));
     if !value.is_none_or(is_text) {
         return None;
     }
@@ -125,6 +129,11 @@ fn target(path: &[u8]) -> Option<Target<'_>> {
         return None;
     }
     Some(Target { package, section, option, value })
+}
+
+/// What a value may hold: everything but control characters, of which tab and the ends of lines are allowed.
+pub(super) fn is_text(value: &[u8]) -> bool {
+    value.iter().all(|byte| *byte >= 32 || matches!(byte, b'\t' | b'\n' | b'\r'))
 }
 
 /// Sets the type of a section, creates it, or with an empty value removes it.

@@ -9,18 +9,19 @@ impl Package {
         self.sections.iter().position(|section| section.name() == name)
     }
 
-    /// Adds a section at the end and makes up its name, from its type and how many sections were ever added. That
-    /// number is the length here: while a file is read nothing is removed, and deltas bring their names.
+    /// Adds a section at the end and makes up its name, from its type and how many sections were ever added.
     pub(super) fn add_anonymous(&mut self, kind: &str) -> usize {
+        let name = format!("cfg{:02x}{:04x}", self.added + 1, djb_hash(kind) & 0xffff);
         let index = self.add_named(kind, "");
         let section = &mut self.sections[index];
-        section.name = format!("cfg{:02x}{:04x}", index + 1, djb_hash(kind) & 0xffff).into();
+        section.name = name.into();
         section.anonymous = true;
         index
     }
 
     /// Adds a section at the end, whether or not there is one of that name.
     pub(super) fn add_named(&mut self, kind: &str, name: &str) -> usize {
+        self.added += 1;
         self.sections.push(Section {
             name: name.into(),
             kind: kind.into(),

@@ -9,6 +9,8 @@ use super::{parse, Cause, Error};
 pub struct Package {
     pub(super) name: String,
     pub(super) sections: Vec<Section>,
+    /// Sections ever added, removed ones included: what libuci counts made-up names by.
+    pub(super) added: usize,
 }
 
 /// One `config` block.
@@ -57,7 +59,7 @@ impl Package {
         if !lex::is_package(name) {
             return Err(Cause::BadName);
         }
-        Ok(Package { name: name.to_owned(), sections: Vec::new() })
+        Ok(Package { name: name.to_owned(), sections: Vec::new(), added: 0 })
     }
 
     /// The package's name, `powquty` of `/etc/config/powquty`.

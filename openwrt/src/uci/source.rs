@@ -15,8 +15,8 @@ use super::{delta, lex, Cause, Error, Package};
 pub const MAX_FILE_BYTES: usize = 256 * 1024;
 
 /// How long a writer's lock is waited for. `uci commit` holds it for milliseconds.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
-const LOCK_RETRY: Duration = Duration::from_millis(10);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(1);
+pub(super) const LOCK_RETRY: Duration = Duration::from_millis(10);
 
 /// The directories of UCI.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,13 +88,18 @@ impl Source {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Cause> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, Cause> {
     // Asked before opening: to open a FIFO would block.
     if !fs::metadata(path).map_err(|error| unreadable(&error))?.is_file() {
         return Err(Cause::NotAFile);
     }
     let file = File::open(path).map_err(|error| unreadable(&error))?;
     lock_shared(&file);
+    read_open(&file)
+}
+
+/// Reads an open file, as it is from its position on.
+pub(super) fn read_open(file: &File) -> Result<Vec<u8>, Cause> {
     let mut text = Vec::new();
     file.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut text).map_err(|error| unreadable(&error))?;
     if text.len() > MAX_FILE_BYTES {
@@ -117,7 +122,7 @@ fn lock_shared(file: &File) {
     }
 }
 
-fn unreadable(error: &io::Error) -> Cause {
+pub(super) fn unreadable(error: &io::Error) -> Cause {
     if error.kind() == io::ErrorKind::NotFound {
         return Cause::Missing;
     }
