@@ -2,7 +2,7 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-vm lint size bench
+.PHONY: help demo preview test test-long test-vm lint size bench
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -11,6 +11,11 @@ demo: ## powqutyd on a simulated grid, live in this terminal
 	@tests/setup.sh build
 	@cargo build --package powqutyd --package demo
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
+
+preview: ## the LuCI pages in a browser, with the real daemons behind them, on this machine
+	@tests/setup.sh build
+	@cargo build --package powqutyd --package dynapoint --package mptcp-proxy --package preview
+	@$${CARGO_TARGET_DIR:-target}/debug/preview
 
 test: ## everything that proves something, with one summary
 	@tests/run.sh quick
