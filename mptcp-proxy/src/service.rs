@@ -12,14 +12,14 @@ use serde_json::{json, Value};
 use crate::connections::{Connection, Phase, Way};
 use crate::daemon::Daemon;
 use crate::doctor;
-use crate::path::{Path, Paths};
+use crate::path::{Path, Paths, Standing};
 use crate::sys;
 use crate::upstream::{State, Upstream};
 use crate::watch::{Trend, PATH_EVENT, SERVER_EVENT};
 
 const CONNECTIONS_ARGS: &[Arg] = &[OFFSET, LIMIT];
 const TREND_ARGS: &[Arg] =
-    &[Arg::optional("span", ArgKind::Text, "how far back, such as 1h (default) or 1d")];
+    &[Arg::optional("span", ArgKind::Number, "seconds to look back (default: 3600)")];
 const SINK_ARGS: &[Arg] = &[Arg::required("sink", ArgKind::Text, "slack, mqtt, email or exec")];
 const PATH_ARGS: &[Arg] = &[
     Arg::required("name", ArgKind::Text, "name of the path"),
@@ -207,6 +207,7 @@ fn describe_carried(path: &Path, subflows: &[sys::Subflow]) -> Value {
         "address": path.addresses.get().into_iter().flatten().next().map(|address| address.to_string()),
         "state": standing.state(),
         "reason": standing.reason(),
+        "switched_off": standing == Standing::SwitchedOff,
         "rtt": health.rtt().map(seconds),
         "loss": health.loss().map(|loss| (f64::from(loss) * 1000.0).round() / 1000.0),
         "rx_bytes": received,
