@@ -19,7 +19,7 @@ const pathBox = (path, rates) => box(`path ${path.name}`,
 	path.state === 'up' ? null : el('div', {}, path.reason),
 	el('div', { 'data-rate': path.name }, `↓ ${page.rate(rates?.rx)}  ↑ ${page.rate(rates?.tx)}`),
 	el('div', {}, _('RTT %s, loss %s').format(proxy.milliseconds(path.rtt), page.quantity(typeof path.loss === 'number' ? path.loss * 100 : null, 1, '%'))),
-	el('div', {}, _('%s subflows').format(String(path.subflows)), path.mptcp === false ? ` · ${_('MPTCP is stripped')}` : ''));
+	el('div', {}, _('Subflows: %s').format(String(path.subflows)), path.mptcp === false ? ` · ${_('MPTCP is stripped')}` : ''));
 
 const serverBox = (server) => box(`server ${server.name}`,
 	el('div', { 'class': 'sn-bar' }, el('strong', {}, server.name), proxy.badge(server.state)),
@@ -60,7 +60,7 @@ return baseclass.extend({
 		return {
 			node,
 			update: (status, rates) => {
-				const lan = box('lan', el('strong', {}, _('LAN')), el('div', {}, _('%s connections').format(page.number(status.counters?.connections, 0))));
+				const lan = box('lan', el('strong', {}, _('LAN')), el('div', {}, _('Connections: %s').format(page.number(status.counters?.connections, 0))));
 				const paths = (status.paths ?? []).map((path) => ({ path, node: pathBox(path, rates[path.name]) }));
 				const servers = (status.servers ?? []).map((server) => ({ server, node: serverBox(server) }));
 				const internet = box('internet', el('strong', {}, _('Internet')));

@@ -5,7 +5,7 @@
 'require baseclass';
 'require steadynode.page as page';
 
-const { el, number, span } = page;
+const { el, number } = page;
 
 const MARGIN = { left: 48, right: 10, top: 10, bottom: 22 };
 const MINUTE = 60e3, HOUR = 3600e3, DAY = 86400e3;
@@ -175,7 +175,7 @@ const plot = (options) => {
 		if (!data || width < 80)
 			return;
 		const room = { width: width - margin.left - margin.right, height: options.height - margin.top - margin.bottom };
-		const across = axis(options.x.kind, data.x[0], data.x[1], room.width, { room: 50, ...options.x });
+		const across = axis(options.x.kind, data.x[0], data.x[1], room.width, { room: 74, ...options.x });
 		const up = options.y ? axis(options.y.kind, data.y[0], data.y[1], room.height, { room: 30, ...options.y }) : null;
 		const x = (value) => across.scale(value) * room.width;
 		const y = (value) => up ? (1 - up.scale(value)) * room.height : 0;
@@ -259,5 +259,5 @@ return baseclass.extend({
 		el('span', { 'class': 'sn-swatch' }), el('span', {}, label)))),
 
 	/** Seconds on a logarithmic axis. */
-	seconds: (value) => span(value),
+	seconds: (value) => value < 1 ? `${number(value * 1000, value < 0.001 ? 1 : 0)}\u00a0ms` : `${number(value, 0)}\u00a0s`,
 });

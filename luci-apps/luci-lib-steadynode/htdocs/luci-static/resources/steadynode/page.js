@@ -19,9 +19,16 @@ const fill = (node, ...children) => {
 	return node;
 };
 
-const number = (value, digits) => (typeof value === 'number' && isFinite(value))
-	? value.toLocaleString(language, { minimumFractionDigits: digits ?? 0, maximumFractionDigits: digits ?? 0 })
-	: '–';
+const number = (value, digits) => {
+	if (typeof value !== 'number' || !isFinite(value))
+		return '–';
+	// What rounds to nothing has no sign.
+	const shown = Math.abs(value) < 0.5 * 10 ** -(digits ?? 0) ? 0 : value;
+	return shown.toLocaleString(language, { minimumFractionDigits: digits ?? 0, maximumFractionDigits: digits ?? 0 });
+};
+
+/** At most so many digits. */
+const brief = (value, digits) => value.toLocaleString(language, { maximumFractionDigits: digits });
 
 /** A number with a unit, for instance `230.1 V`. */
 const quantity = (value, digits, unit) => {
@@ -34,9 +41,9 @@ const span = (seconds) => {
 	if (typeof seconds !== 'number' || !isFinite(seconds))
 		return '–';
 	if (seconds < 1)
-		return quantity(seconds * 1000, seconds < 0.01 && seconds > 0 ? 1 : 0, 'ms');
+		return `${brief(seconds * 1000, seconds < 0.01 ? 1 : 0)}\u00a0ms`;
 	if (seconds < 60)
-		return quantity(seconds, seconds < 10 ? 2 : 1, 's');
+		return `${brief(seconds, seconds < 10 ? 2 : 1)}\u00a0s`;
 	const units = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
 	const first = units.findIndex(([size]) => seconds >= size);
 	const [size, name] = units[first];
@@ -171,7 +178,7 @@ return baseclass.extend({
 			? rows.map((cells, index) => {
 				const { attributes, columns } = Array.isArray(cells) ? { attributes: {}, columns: cells } : cells;
 				return el('tr', { ...attributes, 'class': `tr cbi-rowstyle-${1 + index % 2} ${attributes['class'] ?? ''}` },
-					columns.map((cell, column) => el('td', { 'class': 'td', 'data-title': heads[column] || null }, cell)));
+					columns.map((cell, column) => el('td', { 'class': 'td', 'data-title': heads[column] || null }, el('div', {}, cell))));
 			})
 			: el('tr', { 'class': 'tr placeholder' }, el('td', { 'class': 'td', colspan: heads.length }, el('em', {}, nothing ?? _('nothing yet')))),
 	)),

@@ -76,7 +76,9 @@ const throughput = (options) => {
 			const top = Math.max(8000, ...layers.flatMap((layer) => layer.points.map(([, , high]) => high))) * 1.1;
 			const end = Date.now();
 			const seconds = options.span === 'live' ? LIVE_SAMPLES * PACE : Number(options.span);
-			chart.update({ x: [end - seconds * 1000, end], y: [0, top], layers });
+			// At first the graph shows what there is.
+			const begin = Math.max(end - seconds * 1000, Math.min(samples[0]?.at ?? end, end - 60e3));
+			chart.update({ x: [begin, end], y: [0, top], layers });
 			fill(legend, charts.legend(names.map((name, index) => [proxy.colour(index), name])));
 		},
 	};
@@ -151,7 +153,7 @@ return view.extend({
 			const { tunnelled, direct, blocked, refused, raced, without_mptcp: plain, served, timed_out: idle } = status.counters ?? {};
 			fill(facts, page.facts([
 				[_('Through the tunnel'), number(tunnelled, 0)], [_('Direct'), number(direct, 0)], [_('Blocked'), number(blocked, 0)], [_('Refused'), number(refused, 0)],
-				[_('Over a second path because the first was slow'), number(raced, 0)], [_('Without MPTCP'), number(plain, 0)], [_('Served'), number(served, 0)], [_('Ended for idleness'), number(idle, 0)],
+				[_('Won by a second path'), number(raced, 0)], [_('Without MPTCP'), number(plain, 0)], [_('Served'), number(served, 0)], [_('Ended for idleness'), number(idle, 0)],
 				[_('Running for'), `${span(status.uptime)} · mptcp-proxy ${status.version}`],
 			]));
 		}), banner);

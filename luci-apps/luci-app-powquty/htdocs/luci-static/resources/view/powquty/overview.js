@@ -37,8 +37,10 @@ const tile = ({ name, title, unit, digits, least, tone }) => {
 			if (!range)
 				return;
 			const end = points[points.length - 1][0] + answer.step * 1000;
+			// A monitor that has just started shows what it has.
+			const begin = Math.max(end - seconds * 1000, Math.min(points[0][0], end - 60e3));
 			chart.update({
-				x: [end - seconds * 1000, end], y: range, layers: [
+				x: [begin, end], y: range, layers: [
 					{ kind: 'band', tone, points: points.map(([at, low, , high]) => [at, low, high]) },
 					{ kind: 'line', tone, points: points.map(([at, , mean]) => [at, mean]), name: title, read: ([, mean]) => quantity(mean, digits, unit) },
 				],
@@ -47,22 +49,41 @@ const tile = ({ name, title, unit, digits, least, tone }) => {
 	};
 };
 
-const lightsTable = (lights) => page.table(
-	[_('Characteristic'), _('State'), _('Used of the week’s allowance'), _('Latest'), _('Limit'), _('Events')],
-	lights.map((row) => {
+const isHarmonic = ({ characteristic }) => String(characteristic).startsWith('h');
+
+/** The row of the harmonic that is worst off stands for all of them. */
+const worstHarmonic = (rows) => {
+	const light = powquty.worst(rows);
+	return rows.filter((row) => row.light === light).reduce((worst, row) => row.share > worst.share ? row : worst);
+};
+
+const lightsTable = (rows) => page.table(
+	[_('Characteristic'), _('State'), _('Allowance used'), _('Latest'), _('Limit'), _('Events')],
+	rows.map(({ title, ...row }) => {
 		const tone = powquty.tone(row.light);
 		const unit = row.characteristic === 'flicker' ? '' : '%';
 		const byCount = row.count !== null && row.count !== undefined;
 		return {
 			attributes: { 'data-characteristic': row.characteristic, 'data-light': row.light },
 			columns: [
-				powquty.characteristic(row.characteristic), powquty.light(row.light),
+				title ?? powquty.characteristic(row.characteristic), powquty.light(row.light),
 				el('span', { 'class': 'sn-badge' }, powquty.meter(row.share, tone), quantity(row.share, row.share < 10 ? 1 : 0, '%')),
 				quantity(row.value, 2, unit), quantity(row.limit, 1, unit),
 				byCount ? `${row.count} (${span(row.event_time ?? 0)})` : '–',
 			],
 		};
 	}), _('nothing judged yet'));
+
+/** One line for all harmonics among the others. */
+const mainRows = (rows) => {
+	const harmonics = rows.filter(isHarmonic);
+	const place = rows.findIndex(isHarmonic);
+	const others = rows.filter((row) => !isHarmonic(row));
+	if (!harmonics.length)
+		return others;
+	const worst = worstHarmonic(harmonics);
+	return [...others.slice(0, place), { ...worst, characteristic: 'harmonics', title: _('Harmonics, worst: %s').format(worst.characteristic.slice(1)) }, ...others.slice(place)];
+};
 
 const eventsTable = (events) => page.table([_('Start'), _('Kind'), _('Duration'), _('Voltage'), _('Class')],
 	events.map((event) => ({
@@ -144,7 +165,7 @@ return view.extend({
 		const tiles = TILES.map(tile);
 		const problems = el('div', {});
 		const verdict = el('p', { 'class': 'sn-note' });
-		const [lights, events, state] = [el('div', {}), el('div', {}), el('div', {})];
+		const [lights, harmonicLights, events, state] = [0, 0, 0, 0].map(() => el('div', {}));
 		const [waves, harmonics] = [scope(), spectrum()];
 		let nominal = 230;
 		let shown = SPANS[0][0];
@@ -159,7 +180,8 @@ return view.extend({
 			fill(problems, daemon.problems(status.configuration));
 			const rows = status.lights ?? [];
 			fill(verdict, powquty.light(powquty.worst(rows)), ' – ', _('EN 50160 over the last seven days'));
-			fill(lights, lightsTable(rows));
+			fill(lights, lightsTable(mainRows(rows)));
+			fill(harmonicLights, lightsTable(rows.filter(isHarmonic)));
 			fill(state, conditions(status));
 		}), banner);
 		daemon.watch(1, () => powquty.calls.live(true, true).then((live) => {
@@ -181,7 +203,7 @@ return view.extend({
 				el('div', { 'class': 'sn-card' }, el('h3', {}, _('Waveform')), waves.node),
 				el('div', { 'class': 'sn-card' }, el('h3', {}, _('Harmonics')), harmonics.node,
 					charts.legend([['c4', _('share of the fundamental')], ['bad', _('above the limit (line)')]]))),
-			page.part(_('Traffic lights'), verdict, lights),
+			page.part(_('Traffic lights'), verdict, lights, el('details', {}, el('summary', {}, _('Each harmonic')), harmonicLights)),
 			page.part(_('Last events'), events, el('p', {}, el('a', { href: L.url('admin/services/powquty/events') }, _('all events')))),
 			page.part(_('State'), state));
 	},
