@@ -18,8 +18,7 @@ use crate::upstream::{State, Upstream};
 use crate::watch::{Trend, PATH_EVENT, SERVER_EVENT};
 
 const CONNECTIONS_ARGS: &[Arg] = &[OFFSET, LIMIT];
-const TREND_ARGS: &[Arg] =
-    &[Arg::optional("span", ArgKind::Number, "seconds to look back (default: 3600)")];
+const TREND_ARGS: &[Arg] = &[Arg::optional("span", ArgKind::Number, "seconds to look back (default: 3600)")];
 const SINK_ARGS: &[Arg] = &[Arg::required("sink", ArgKind::Text, "slack, mqtt, email or exec")];
 const PATH_ARGS: &[Arg] = &[
     Arg::required("name", ArgKind::Text, "name of the path"),
