@@ -196,7 +196,7 @@ const Value = AbstractValue.extend({
 		const list = suggestions(this);
 		const control = E('input', {
 			type: this.password ? 'password' : 'text', id: `widget.${this.cbid(section_id)}`, 'class': this.password ? 'cbi-input-password' : 'cbi-input-text',
-			value: isEmpty(value) ? '' : L.toArray(value).length > 1 ? value.join(' ') : String(value), placeholder: this.placeholder ?? null, autocomplete: this.password ? 'new-password' : 'off', list: list?.id ?? null,
+			value: isEmpty(value) ? '' : Array.isArray(value) ? value.join(' ') : String(value), placeholder: this.placeholder ?? null, autocomplete: this.password ? 'new-password' : 'off', list: list?.id ?? null,
 		});
 		const reveal = this.password ? E('button', { type: 'button', 'class': 'cbi-button cbi-button-neutral', 'aria-label': _('Reveal/hide password'), click: () => {
 			control.type = control.type === 'password' ? 'text' : 'password';
