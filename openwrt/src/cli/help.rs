@@ -85,8 +85,21 @@ pub(super) fn of_daemon(spec: &Spec) -> String {
     text
 }
 
-/// The daemon's own commands stand between what is used daily and what explains.
+/// The daemon's own commands stand between what is used daily and what explains; one that is named as a common one
+/// takes its place.
 fn all(spec: &Spec) -> impl Iterator<Item = Subcommand> {
+    let replaced = |common: &'static Subcommand| {
+        spec.subcommands.iter().find(|own| own.name == common.name).unwrap_or(common)
+    };
+    let is_own = |own: &&Subcommand| COMMON.iter().all(|common| common.name != own.name);
     let (daily, explaining) = COMMON.split_at(4);
-    daily.iter().chain(spec.subcommands).chain(explaining).copied()
+    let own = spec.subcommands.iter().filter(is_own);
+    daily
+        .iter()
+        .map(replaced)
+        .chain(own)
+        .chain(explaining.iter().map(replaced))
+        .copied()
+        .collect::<Vec<_>>()
+        .into_iter()
 }

@@ -66,7 +66,8 @@ pub struct Spec {
 /// A subcommand of one daemon.
 #[derive(Debug, Clone, Copy)]
 pub struct Subcommand {
-    /// Its name.
+    /// Its name; that of a common subcommand takes the place of the common description, for `run` with options of
+    /// the daemon's own ([`parse_with`]).
     pub name: &'static str,
     /// Its arguments, such as `FILE|- [OPTIONS]`; may be empty.
     pub usage: &'static str,
@@ -187,6 +188,25 @@ where
     I: IntoIterator<Item: Into<OsString>>,
     I::IntoIter: 'static,
 {
+    parse_with(spec, args, |_, _| Ok(false))
+}
+
+/// As [`parse`], for a daemon with options of its own for `run`. `own` is asked about each option that is no common
+/// one, by its name with the dashes (`-f`, `--file`); it asks for the option's value if that takes one, and says
+/// whether the option is known.
+///
+/// # Errors
+/// One line that says what is wrong.
+pub fn parse_with<I>(
+    spec: &Spec,
+    args: I,
+    mut own: impl FnMut(&str, &mut dyn FnMut() -> Result<OsString, UsageError>) -> Result<bool, UsageError>,
+) -> Result<(Common, Command), UsageError>
+where
+    I: IntoIterator<Item: Into<OsString>>,
+    I::IntoIter: 'static,
+{
+    let mut for_run: Option<String> = None;
     let mut common = Common::default();
     let mut command: Option<String> = None;
     let mut operands: Vec<String> = Vec::new();
@@ -203,14 +223,24 @@ where
             Owned::Long(name) if name == "help" => return Ok((common, Command::Help { topic: command })),
             Owned::Long(name) if name == "version" => return Ok((common, Command::Version)),
             Owned::Long(name) if name == "json" && command.as_deref() == Some("status") => json = true,
-            Owned::Short(letter) => return Err(Arg::Short(letter).unexpected().into()),
-            Owned::Long(name) => return Err(Arg::Long(&name).unexpected().into()),
+            Owned::Short(_) | Owned::Long(_) => {
+                let name = arg.dashed();
+                let known = own(&name, &mut || Ok(parser.value()?))?;
+                if !known || command.as_deref().is_some_and(|command| command != "run") {
+                    return Err(UsageError(format!("invalid option '{name}'")));
+                }
+                for_run = Some(name);
+            }
             Owned::Value(value) if command.is_none() => {
                 let name = value.string()?;
-                if spec.subcommands.iter().any(|own| own.name == name) {
+                if let Some(option) = for_run.as_ref().filter(|_| name != "run") {
+                    return Err(UsageError(format!("{name}: unexpected option '{option}'")));
+                }
+                let is_common = help::COMMON.iter().any(|known| known.name == name);
+                if !is_common && spec.subcommands.iter().any(|own| own.name == name) {
                     return Ok((common, own_subcommand(name, parser.raw_args()?.collect())));
                 }
-                if !help::COMMON.iter().any(|known| known.name == name) {
+                if !is_common {
                     return Err(UsageError(format!("unknown command '{name}'")));
                 }
                 command = Some(name);
@@ -271,6 +301,17 @@ enum Owned {
     Short(char),
     Long(String),
     Value(OsString),
+}
+
+impl Owned {
+    /// An option as it was written.
+    fn dashed(&self) -> String {
+        match self {
+            Self::Short(letter) => format!("-{letter}"),
+            Self::Long(name) => format!("--{name}"),
+            Self::Value(value) => value.to_string_lossy().into_owned(),
+        }
+    }
 }
 
 impl From<Arg<'_>> for Owned {

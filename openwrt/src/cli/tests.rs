@@ -133,6 +133,39 @@ fn each_mistake_has_one_clear_line() {
 }
 
 #[test]
+fn a_daemon_has_options_of_its_own_for_run_alone() {
+    let spec = Spec {
+        subcommands: &[Subcommand { name: "run", usage: "[-f FILE]", about: "go", help: "" }],
+        ..SPEC
+    };
+    let parse = |args: &[&str]| {
+        let mut file = None;
+        let args: Vec<_> = args.iter().map(OsString::from).collect();
+        let parsed = parse_with(&spec, args, |option, value| {
+            match option {
+                "-f" | "--file" => file = Some(value()?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        });
+        parsed.map(|(_, command)| (command, file)).map_err(|error| error.to_string())
+    };
+    let file = || Ok((Command::Run, Some("x".into())));
+    for args in
+        [&["-f", "x"][..], &["run", "-fx"], &["--file=x", "run"], &["run", "-l", "warn", "--file", "x"]]
+    {
+        assert_eq!(parse(args), file(), "{args:?}");
+    }
+    assert_eq!(parse(&["run"]), Ok((Command::Run, None)));
+    assert_eq!(parse(&["run", "-f"]), Err("missing argument for option '-f'".to_owned()));
+    assert_eq!(parse(&["run", "-x"]), Err("invalid option '-x'".to_owned()));
+    assert_eq!(parse(&["check", "-f", "x"]), Err("invalid option '-f'".to_owned()));
+    assert_eq!(parse(&["-f", "x", "check"]), Err("check: unexpected option '-f'".to_owned()));
+    let text = help::of_daemon(&spec);
+    assert!(text.contains("run [-f FILE]") && text.matches("\n  run").count() == 1, "{text}");
+}
+
+#[test]
 fn the_help_names_every_command_and_option() {
     let text = help::of_daemon(&SPEC);
     for part in [
