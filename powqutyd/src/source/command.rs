@@ -8,7 +8,7 @@ use super::{Arrival, Read, Source};
 use crate::clock::monotonic;
 use crate::tty::{self, Readiness};
 use rustix::event::PollFlags;
-use rustix::process::{kill_process_group, Pid, Signal};
+use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
@@ -22,8 +22,13 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(200);
 /// Bytes are left to gather for this long.
 const GATHER: Duration = Duration::from_millis(32);
+/// A program that has written samples and then nothing for this long is told of, and started anew after that.
+const SILENCE: Duration = Duration::from_secs(1);
+const TOO_SILENT: Duration = Duration::from_secs(5);
+/// One that has not written anything yet is given more: it may have to connect somewhere.
+const SLOW_START: Duration = Duration::from_secs(20);
 /// What a program may do after it was asked to end.
-const GRACE: Duration = Duration::from_millis(300);
+const GRACE: Duration = Duration::from_millis(200);
 /// Longest line of text.
 const LONGEST_LINE: usize = 4096;
 
@@ -39,6 +44,8 @@ pub struct CommandSource {
     broken: bool,
     handed_on: bool,
     arrived: Option<Duration>,
+    /// When the program was started or was heard last.
+    heard: Instant,
     report: Shared,
 }
 
@@ -71,6 +78,7 @@ impl CommandSource {
             broken: false,
             handed_on: false,
             arrived: None,
+            heard: Instant::now(),
             report: Shared::default(),
         }
     }
@@ -86,6 +94,7 @@ impl CommandSource {
             Ok(mut child) => match child.stdout.take() {
                 Some(stdout) => {
                     log::info!("input command: started");
+                    self.heard = Instant::now();
                     let pipe = Pipe::new(stdout, self.format);
                     self.program = Program::Started { child: Running(child), pipe };
                     let mut report = self.report.lock();
@@ -111,7 +120,34 @@ impl CommandSource {
         report.reason = Some(reason.to_owned());
     }
 
+    /// Nothing has come: notices silence, and gives a silent program up.
+    fn idle(&mut self) -> Read {
+        let silent = self.heard.elapsed();
+        // One that has ended may have left its output to something it started.
+        let (Program::Writing { child, .. } | Program::Started { child, .. }) = &self.program else {
+            return Read::Idle;
+        };
+        if let Some(words) = child.wait(Duration::ZERO) {
+            self.ended(&words);
+            return Read::Idle;
+        }
+        let limit = if let Program::Writing { .. } = self.program { TOO_SILENT } else { SLOW_START };
+        if silent > limit {
+            self.ended(&format!("the program has written nothing for {} s", limit.as_secs()));
+        } else if silent > SILENCE {
+            let mut report = self.report.lock();
+            if report.phase == Phase::Running {
+                log::warn!("input command: the program writes nothing");
+                report.phase = Phase::Silent;
+                report.reason = Some("no samples come".to_owned());
+                report.faults.silences = report.faults.silences.saturating_add(1);
+            }
+        }
+        Read::Idle
+    }
+
     fn running(&mut self) {
+        self.heard = Instant::now();
         self.handed_on = true;
         self.pause = FIRST_RETRY;
         let mut report = self.report.lock();
@@ -131,7 +167,7 @@ impl CommandSource {
                 self.running();
                 return Read::Samples(count);
             }
-            Err(DecodeError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return Read::Idle,
+            Err(DecodeError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return self.idle(),
             Err(error) => format!("its output is broken: {error}"),
         };
         self.ended(&reason);
@@ -164,7 +200,7 @@ impl Source for CommandSource {
                         }
                         return Ok(if std::mem::take(&mut self.broken) { Read::Break } else { Read::Idle });
                     }
-                    Ok(false) => return Ok(Read::Idle),
+                    Ok(false) => return Ok(self.idle()),
                     Err(error) => error.to_string(),
                 };
                 self.ended(&reason);
@@ -253,13 +289,25 @@ struct Running(Child);
 impl Running {
     /// How it ended, for the operator.
     fn last_words(&mut self) -> String {
-        let deadline = Instant::now() + GRACE;
+        self.wait(GRACE).unwrap_or_else(|| "the program has closed its output".to_owned())
+    }
+
+    /// Waits for its end without taking note of it, so that its group keeps its number.
+    fn wait(&self, limit: Duration) -> Option<String> {
+        let deadline = Instant::now() + limit;
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         loop {
-            match self.0.try_wait() {
-                Ok(Some(status)) => return format!("the program has ended: {status}"),
-                Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
-                _ => return "the program has closed its output".to_owned(),
+            if let Ok(Some(status)) = waitid(WaitId::Pid(Pid::from_child(&self.0)), options) {
+                return Some(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => format!("the program has ended with exit status {code}"),
+                    (None, Some(signal)) => format!("the program was ended by signal {signal}"),
+                    (None, None) => "the program has ended".to_owned(),
+                });
             }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
@@ -271,17 +319,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Ok(Some(_)) = self.0.try_wait() {
-            return;
-        }
         self.signal(Signal::TERM);
-        let deadline = Instant::now() + GRACE;
-        while Instant::now() < deadline {
-            if let Ok(Some(_)) = self.0.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.wait(GRACE);
+        // What it has started may have outlived it.
         self.signal(Signal::KILL);
         let _ = self.0.wait();
     }

@@ -57,7 +57,8 @@ pub enum Delivery {
 /// The consumer's end of the queue; dropping it ends the source thread at its next read.
 pub struct Intake {
     deliveries: UnboundedReceiver<Delivery>,
-    spare: UnboundedSender<Box<Frame>>,
+    /// None once the thread is to end.
+    spare: Option<UnboundedSender<Box<Frame>>>,
     live: bool,
     stop: Arc<AtomicBool>,
     report: Option<device::Shared>,
@@ -106,7 +107,7 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
         broken: false,
     };
     std::thread::Builder::new().name("source".to_owned()).stack_size(128 * 1024).spawn(move || pump.run())?;
-    Ok(Intake { deliveries, spare, live: pace != Pace::Waits, stop, report })
+    Ok(Intake { deliveries, spare: Some(spare), live: pace != Pace::Waits, stop, report })
 }
 
 /// Frames on their way between the threads; a simulation that outruns time gets more of them.
@@ -147,16 +148,33 @@ impl Intake {
     /// Gives a frame back to the reader.
     pub fn recycle(&self, frame: Box<Frame>) {
         // A source thread that has ended needs no frames.
-        let _ = self.spare.send(frame);
+        let _ = self.spare.as_ref().map(|spare| spare.send(frame));
+    }
+
+    /// Tells the thread to end; what it has read is lost.
+    pub fn end(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.spare = None;
+    }
+
+    /// Waits until the thread has let go of its device or its program, at most `limit`.
+    pub async fn ended(mut self, limit: Duration) {
+        self.end();
+        // The source goes before the thread's end of the queue.
+        let gone = async { while self.deliveries.recv().await.is_some() {} };
+        if tokio::time::timeout(limit, gone).await.is_err() {
+            log::warn!("the input did not end in time");
+        }
     }
 }
 
 impl Drop for Intake {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.end();
     }
 }
 
+/// Dropped from the top: the source goes first.
 struct Pump {
     source: Box<dyn Source>,
     /// Where a frame is read to that finds no room.
