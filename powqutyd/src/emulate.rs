@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `powqutyd emulate`: a WeSense, or a GPS receiver, on a pseudo-terminal.
+//! `powqutyd emulate`: a WeSense, or a GPS receiver, on a pseudo-terminal or any other serial line.
 
 pub mod oscilloscope;
 pub mod plan;
@@ -7,6 +7,7 @@ pub mod pty;
 pub mod receiver;
 
 use crate::clock::Utc;
+use crate::tty::{Readiness, Tty};
 use lexopt::Arg::Long;
 use lexopt::ValueExt;
 use openwrt::reload::{self, Signal};
@@ -31,6 +32,8 @@ Plays a WeSense oscilloscope on a pseudo-terminal, so that the whole daemon can 
 
 options:
   --pty PATH                 symbolic link to the pseudo-terminal, kept up to date
+  --tty PATH                 no pseudo-terminal but this line, such as /dev/ttyGS0 of a USB gadget (g_serial) or one
+                             end of a null modem; opened again whenever it hangs up
   --script FILE              the grid and the faults of the device, see below; a quiet grid without
   --nominal-voltage V        (230)
   --nominal-frequency 50|60  (50)
@@ -95,6 +98,9 @@ impl From<lexopt::Error> for EmulateError {
     }
 }
 
+/// Speed of a line that has one.
+const BAUD: u32 = 115_200;
+
 /// Longest sleep, so that the end is seen.
 const LONGEST_WAIT: f64 = 0.1;
 
@@ -112,7 +118,10 @@ pub fn main(args: &[OsString]) -> Result<(), EmulateError> {
     };
     let failed =
         |what: &'static str| move |error: io::Error| EmulateError::Failed(format!("{what}: {error}"));
-    let mut line = Line::open(job.link)?;
+    let mut line = match job.tty {
+        Some(path) => Line::Tty { path, open: None },
+        None => Line::on_pty(job.link)?,
+    };
     line.tell();
     let started = Instant::now();
     say(&format!("time 0 is {}", Utc::now().rfc3339()));
@@ -140,6 +149,7 @@ pub fn main(args: &[OsString]) -> Result<(), EmulateError> {
 struct Job {
     plan: Plan,
     link: Option<PathBuf>,
+    tty: Option<PathBuf>,
     nominal_voltage: f64,
     nominal_frequency: f64,
     gps: bool,
@@ -152,6 +162,7 @@ impl Job {
         let mut job = Self {
             plan: Plan::default(),
             link: None,
+            tty: None,
             nominal_voltage: 230.0,
             nominal_frequency: 50.0,
             gps: false,
@@ -160,6 +171,7 @@ impl Job {
         while let Some(arg) = parser.next()? {
             match arg {
                 Long("pty") => job.link = Some(parser.value()?.into()),
+                Long("tty") => job.tty = Some(parser.value()?.into()),
                 Long("script") => job.plan = read_plan(Path::new(&parser.value()?))?,
                 Long("nominal-voltage") => job.nominal_voltage = number(&mut parser, 1.0, 10_000.0)?,
                 Long("nominal-frequency") => job.nominal_frequency = number(&mut parser, 10.0, 100.0)?,
@@ -167,6 +179,9 @@ impl Job {
                 Long("position") => job.position = position(&parser.value()?.string()?)?,
                 other => return Err(other.unexpected().into()),
             }
+        }
+        if job.tty.is_some() && job.link.is_some() {
+            return Err(EmulateError::Usage("--pty and --tty exclude each other".to_owned()));
         }
         Ok(job)
     }
@@ -196,36 +211,91 @@ fn position(text: &str) -> Result<(f64, f64), EmulateError> {
     })
 }
 
-/// The pseudo-terminal and the link to it.
-struct Line {
-    pty: Pty,
-    path: Option<PathBuf>,
-    link: Option<Link>,
+/// What the device is plugged into.
+enum Line {
+    /// A pseudo-terminal and the link to it.
+    Pty { pty: Pty, path: Option<PathBuf>, link: Option<Link> },
+    /// A line that is there; closed while it cannot be opened or the device is unplugged.
+    Tty { path: PathBuf, open: Option<Tty> },
 }
 
 impl Line {
-    fn open(path: Option<PathBuf>) -> Result<Self, EmulateError> {
+    fn on_pty(path: Option<PathBuf>) -> Result<Self, EmulateError> {
         let pty =
             Pty::open().map_err(|error| EmulateError::Failed(format!("no pseudo-terminal: {error}")))?;
-        let mut line = Self { pty, path, link: None };
-        line.plug_in().map_err(|error| {
-            let path = line.path.clone().unwrap_or_default();
-            EmulateError::Failed(format!("{}: {error}", path.display()))
-        })?;
+        let shown = path.clone().unwrap_or_default();
+        let mut line = Self::Pty { pty, path, link: None };
+        line.plug_in().map_err(|error| EmulateError::Failed(format!("{}: {error}", shown.display())))?;
         Ok(line)
     }
 
     fn plug_in(&mut self) -> io::Result<()> {
-        if let Some(path) = &self.path {
-            self.link = Some(Link::new(path, self.pty.path())?);
+        if let Self::Pty { pty, path: Some(path), link } = self {
+            *link = Some(Link::new(path, pty.path())?);
         }
         Ok(())
     }
 
+    fn pull_out(&mut self) -> io::Result<()> {
+        match self {
+            Self::Pty { pty, link, .. } => {
+                // Opened before the old one is closed, so that the names differ.
+                let next = Pty::open()?;
+                *link = None;
+                *pty = next;
+            }
+            Self::Tty { open, .. } => *open = None,
+        }
+        Ok(())
+    }
+
+    /// Sends what there is room for, as a device does that cannot wait; `false` when the line has hung up.
+    fn send(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        let Self::Tty { open, .. } = self else {
+            let Self::Pty { pty, .. } = self else { return Ok(true) };
+            return pty.send(bytes).map(|_| true);
+        };
+        let there = open.as_ref().is_none_or(|tty| tty.send(bytes).is_ok());
+        if !there {
+            *open = None;
+        }
+        Ok(there)
+    }
+
+    /// Waits for commands; `None` when the line has hung up.
+    fn receive(&mut self, bytes: &mut [u8], limit: Duration) -> io::Result<Option<usize>> {
+        let (path, open) = match self {
+            Self::Pty { pty, .. } => return pty.receive(bytes, limit).map(Some),
+            Self::Tty { path, open } => (path, open),
+        };
+        let Some(tty) = open else {
+            std::thread::sleep(Duration::from_secs_f64(LONGEST_WAIT));
+            if let Ok(tty) = Tty::open(path, BAUD) {
+                say(&format!("opened {}", path.display()));
+                *open = Some(tty);
+            }
+            return Ok(Some(0));
+        };
+        let received = match tty.wait(limit) {
+            Ok(Readiness::Readable) => tty.read(bytes).map(Option::unwrap_or_default),
+            Ok(Readiness::Silent) => Ok(0),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &received {
+            say(&format!("{}: {error}; opening it again", path.display()));
+            *open = None;
+        }
+        Ok(received.ok())
+    }
+
     fn tell(&self) {
-        let linked =
-            self.path.as_ref().map_or_else(String::new, |path| format!(", linked from {}", path.display()));
-        say(&format!("on {}{linked}", self.pty.path().display()));
+        match self {
+            Self::Pty { pty, path, .. } => {
+                let link = path.as_ref().map(|path| format!(", linked from {}", path.display()));
+                say(&format!("on {}{}", pty.path().display(), link.unwrap_or_default()));
+            }
+            Self::Tty { path, .. } => say(&format!("on {}", path.display())),
+        }
     }
 }
 
@@ -247,17 +317,21 @@ fn play(
         let now = started.elapsed().as_secs_f64();
         bytes.clear();
         let hang_up = device.advance(now, &mut bytes);
-        line.pty.send(&bytes)?;
+        let mut there = line.send(&bytes)?;
         if let Some(HangUp { length }) = hang_up {
             unplug(&mut *device, line, started, length, stop)?;
             continue;
         }
         let wait = (device.next() - now).clamp(0.0, LONGEST_WAIT);
-        let count = line.pty.receive(&mut heard, Duration::from_secs_f64(wait))?;
-        if count > 0 {
+        if let Some(count) = line.receive(&mut heard, Duration::from_secs_f64(wait))? {
             bytes.clear();
             device.hear(&heard[..count], &mut bytes);
-            line.pty.send(&bytes)?;
+            there &= bytes.is_empty() || line.send(&bytes)?;
+        } else {
+            there = false;
+        }
+        if !there {
+            device.power_cycle();
         }
     }
     Ok(())
@@ -271,10 +345,7 @@ fn unplug(
     length: Duration,
     stop: &AtomicBool,
 ) -> io::Result<()> {
-    // Opened before the old one is closed, so that the names differ.
-    let next = Pty::open()?;
-    line.link = None;
-    line.pty = next;
+    line.pull_out()?;
     let until = Instant::now() + length;
     let mut nobody_hears = Vec::new();
     while Instant::now() < until && !stop.load(Ordering::Relaxed) {

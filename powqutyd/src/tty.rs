@@ -69,6 +69,14 @@ impl Tty {
         }
     }
 
+    /// Sends as much as there is room for; returns how much that was.
+    ///
+    /// # Errors
+    /// The device is gone.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        send(self.fd.as_fd(), bytes)
+    }
+
     /// Writes a short command.
     ///
     /// # Errors
@@ -105,6 +113,26 @@ pub fn make_raw(fd: BorrowedFd<'_>, baud: u32) -> io::Result<()> {
     settings.set_speed(baud)?;
     termios::tcsetattr(fd, OptionalActions::Now, &settings)?;
     Ok(())
+}
+
+/// Writes what `fd`, which does not block, has room for; returns how much that was.
+///
+/// # Errors
+/// The other end is gone.
+pub fn send(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<usize> {
+    let mut sent = 0;
+    while !bytes.is_empty() {
+        match rustix::io::write(fd, bytes) {
+            Ok(count) => {
+                sent += count;
+                bytes = &bytes[count..];
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(sent)
 }
 
 /// Waits until `fd` is ready for `what`, at most `limit`; errors and hang-ups count as ready.

@@ -66,20 +66,8 @@ impl Pty {
     ///
     /// # Errors
     /// The terminal is broken.
-    pub fn send(&self, mut bytes: &[u8]) -> io::Result<usize> {
-        let mut sent = 0;
-        while !bytes.is_empty() {
-            match rustix::io::write(&self.device, bytes) {
-                Ok(count) => {
-                    sent += count;
-                    bytes = &bytes[count..];
-                }
-                Err(Errno::INTR) => {}
-                Err(Errno::WOULDBLOCK) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(sent)
+    pub fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        tty::send(self.device.as_fd(), bytes)
     }
 }
 
