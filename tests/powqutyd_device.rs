@@ -2,6 +2,11 @@
 //! powqutyd on an emulated oscilloscope: the real daemon on a real pseudo-terminal, through faults, unplugging and
 //! stalled consumers.
 
+#[path = "powqutyd_device/command.rs"]
+mod command;
+#[path = "powqutyd_device/raw.rs"]
+mod raw;
+
 use lab::{Broker, Daemon, Environment, PATIENCE};
 use serde_json::{json, Value};
 use std::fmt::Write as _;
@@ -20,9 +25,13 @@ fn emulate(environment: &Environment, script: &str) -> Daemon {
 }
 
 fn configure(environment: &Environment, more: &str) {
+    configure_input(environment, "wesense", more);
+}
+
+fn configure_input(environment: &Environment, input: &str, more: &str) {
     let data = |name: &str| environment.data(name).display().to_string();
     let text = format!(
-        "config powquty 'powquty'\n\toption input 'wesense'\n\toption device_tty '{}'\n\toption powquty_path '{}'\n\
+        "config powquty 'powquty'\n\toption input '{input}'\n\toption device_tty '{}'\n\toption powquty_path '{}'\n\
          \toption powquty_event_path '{}'\n\toption record_path '{}'\n\toption outbox_path '{}'\n{more}",
         data("WeSense0"),
         data("powquty.log"),

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `powqutyd analyze`: a recording in, JSON Lines out, in constant memory.
 
+mod raw;
+
 use crate::clock::Utc;
+use crate::raw::reader::is_recording;
 use crate::source::decode::{DecodeError, Format, SampleReader, Scaling};
 use lexopt::prelude::*;
 use openwrt::uci::parse_duration;
 use power_quality::compliance::{Account, Verdict};
 use power_quality::{Analyzer, Config, Lamp, Measurement, NominalFrequency, Thresholds, TimeMap};
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -17,7 +21,8 @@ use std::time::{Duration, Instant};
 /// What `powqutyd help analyze` says about the options.
 pub const HELP: &str = "\
 input:
-  --format s16le|f32le|csv   default: by file name (.s16 .pcm .f32 .csv .txt .tsv), else f32le
+  --format s16le|f32le|csv   default: by file name (.s16 .pcm .f32 .csv .txt .tsv), else f32le; a raw recording
+                             (raw_path) is recognised and needs none of the options of the input
   --rate HZ                  samples per second, 1000 to 100000 (10240)
   --scale V_PER_LSB          volts = (raw - offset) * scale (1)
   --offset LSB               (0)
@@ -44,6 +49,9 @@ const EVENT_TIME_SHARE: f64 = 5.0;
 
 /// Types of output lines, as `--only` names them.
 const TYPES: [&str; 8] = ["window", "frequency", "aggregate", "flicker", "event", "rvc", "gap", "compliance"];
+
+/// What a raw recording says itself.
+const INPUT_OPTIONS: [&str; 6] = ["--format", "--rate", "--scale", "--offset", "--column", "--start"];
 
 /// Why there is no (complete) analysis.
 #[derive(Debug)]
@@ -82,6 +90,8 @@ struct Job {
     chunk: usize,
     config: Config,
     only: Option<Vec<&'static str>>,
+    /// Options that say how the input is to be understood.
+    input_options: Vec<&'static str>,
 }
 
 /// Runs the subcommand with its arguments.
@@ -105,7 +115,11 @@ impl Job {
         let (mut window, mut share, mut network) = (600.0, 5.0, power_quality::NetworkType::default());
         let (mut format, mut scaling, mut column, mut start) = (None, Scaling::default(), None, None);
         let (mut chunk, mut only) = (2048, None);
+        let mut input_options = Vec::new();
         while let Some(arg) = parser.next()? {
+            if let Long(name) = arg {
+                input_options.extend(INPUT_OPTIONS.into_iter().filter(|option| option[2..] == *name));
+            }
             match arg {
                 Long("format") => format = Some(choice(&mut parser, "--format", &Format::NAMES)?),
                 Long("rate") => rate = number(&mut parser, "--rate", 1000.0..=100_000.0)?,
@@ -161,7 +175,7 @@ impl Job {
             converter_limits: (format == Format::S16le).then(|| scaling.range_of_s16()),
             ..defaults
         };
-        Ok(Self { path, format, scaling, column, start, chunk, config, only })
+        Ok(Self { path, format, scaling, column, start, chunk, config, only, input_options })
     }
 
     fn run(&self, output: impl Write) -> Result<(), AnalyzeError> {
@@ -173,8 +187,15 @@ impl Job {
         if metadata.is_dir() {
             return Err(AnalyzeError::Failed(format!("{}: is a directory", path.display())));
         }
+        if metadata.is_file() && is_recording(&file).map_err(failed)? {
+            return raw::measure(self, file, output);
+        }
         let size = metadata.is_file().then_some(metadata.len());
         self.measure(file, size, output)
+    }
+
+    fn name(&self) -> Cow<'_, str> {
+        self.path.as_deref().map_or("standard input".into(), Path::to_string_lossy)
     }
 
     fn measure(
@@ -183,17 +204,10 @@ impl Job {
         size: Option<u64>,
         mut output: impl Write,
     ) -> Result<(), AnalyzeError> {
-        let name = self.path.as_deref().map_or("standard input".into(), Path::to_string_lossy);
+        let name = self.name();
         let broken = |error: DecodeError| AnalyzeError::Failed(format!("{name}: {error}"));
-        let mut analyzer =
-            Analyzer::new(self.config).map_err(|error| AnalyzeError::Usage(error.to_string()))?;
-        if let Some(start) = self.start {
-            analyzer.set_time(TimeMap { sample: 0.0, unix_s: start.seconds(), rate: self.config.rate });
-        }
+        let mut run = Run::new(self, self.config, self.start, &mut output)?;
         let mut reader = SampleReader::new(input, self.format, self.scaling, self.column).map_err(broken)?;
-        let mut lines = Lines::new(&mut output, self.start, self.only.as_deref());
-        let origin = self.start.map_or(0.0, Utc::seconds);
-        let mut account = Account::new(&self.config, EVENT_TIME_SHARE, origin);
         let mut progress = size.and_then(Progress::new);
         let mut chunk = vec![0.0; self.chunk];
         let mut empty = true;
@@ -202,10 +216,7 @@ impl Job {
                 (0, end) => break end,
                 (count, end) => {
                     empty = false;
-                    analyzer.push(&chunk[..count], &mut |measurement| {
-                        account.take(&measurement);
-                        lines.write(&measurement);
-                    });
+                    run.push(&chunk[..count]);
                     if end.is_err() {
                         break end;
                     }
@@ -214,7 +225,7 @@ impl Job {
             if let Some(progress) = &mut progress {
                 progress.show(reader.position());
             }
-            if lines.error.is_some() {
+            if run.lines.error.is_some() {
                 break Ok(());
             }
         };
@@ -228,13 +239,60 @@ impl Job {
             );
             return Err(failure);
         }
+        run.end()?;
+        end.map_err(broken)
+    }
+}
+
+/// The analysis and what it writes.
+struct Run<'a, W: Write> {
+    analyzer: Analyzer,
+    account: Account,
+    lines: Lines<'a, W>,
+}
+
+impl<'a, W: Write> Run<'a, W> {
+    fn new(
+        job: &'a Job,
+        config: Config,
+        start: Option<Utc>,
+        output: &'a mut W,
+    ) -> Result<Self, AnalyzeError> {
+        let mut analyzer = Analyzer::new(config).map_err(|error| AnalyzeError::Usage(error.to_string()))?;
+        if let Some(start) = start {
+            analyzer.set_time(TimeMap { sample: 0.0, unix_s: start.seconds(), rate: config.rate });
+        }
+        let account = Account::new(&config, EVENT_TIME_SHARE, start.map_or(0.0, Utc::seconds));
+        Ok(Self { analyzer, account, lines: Lines::new(output, start, job.only.as_deref()) })
+    }
+
+    fn push(&mut self, volts: &[f32]) {
+        let Self { analyzer, account, lines } = self;
+        analyzer.push(volts, &mut |measurement| {
+            account.take(&measurement);
+            lines.write(&measurement);
+        });
+    }
+
+    /// So many samples are missing here.
+    fn gap(&mut self, samples: u64) {
+        if samples > 0 {
+            let Self { analyzer, account, lines } = self;
+            analyzer.gap(samples, &mut |measurement| {
+                account.take(&measurement);
+                lines.write(&measurement);
+            });
+        }
+    }
+
+    fn end(self) -> Result<(), AnalyzeError> {
+        let Self { mut analyzer, mut account, mut lines } = self;
         analyzer.finish(&mut |measurement| {
             account.take(&measurement);
             lines.write(&measurement);
         });
         lines.verdict(&account.verdict());
-        lines.finish()?;
-        end.map_err(broken)
+        lines.finish()
     }
 }
 
@@ -334,6 +392,12 @@ fn kind_and_start(measurement: &Measurement<'_>) -> Option<(&'static str, f64)> 
         Measurement::Gap(it) => Some(("gap", it.start_s)),
         Measurement::EventStart(_) | Measurement::Waveform(_) => None,
     }
+}
+
+/// A word to the operator beside the results.
+fn remark(text: &str) {
+    // A terminal that is gone needs no word.
+    let _ = writeln!(io::stderr(), "powqutyd: {text}");
 }
 
 /// A bar on the terminal for input that takes a while.

@@ -137,6 +137,14 @@ impl Clock {
         std::mem::take(&mut self.moved).then_some(self.map).flatten()
     }
 
+    /// UTC of a sample, and the rate there; `None` before the first sample has arrived.
+    #[must_use]
+    pub fn time_of(&self, sample: u64) -> Option<TimeMap> {
+        let map = self.map?;
+        let sample = sample as f64;
+        Some(TimeMap { sample, unix_s: map.unix_s + (sample - map.sample) / map.rate, rate: map.rate })
+    }
+
     /// Samples counted so far, missing ones included.
     #[must_use]
     pub fn samples(&self) -> u64 {

@@ -3,8 +3,10 @@
 
 use crate::clock::{kernel, monotonic, Utc};
 use crate::config::{self, Config};
+use crate::dump::Dump;
 use crate::gps::{self, Gps};
 use crate::monitor::{Monitor, SourceChange, SourcePhase, SourceState};
+use crate::options::Options;
 use crate::outputs::{Outputs, Sinks, Values};
 use crate::records::Header;
 use crate::source::{self, Delivery, Intake};
@@ -82,12 +84,13 @@ impl std::error::Error for StartError {}
 ///
 /// # Errors
 /// The system refuses what no daemon can do without: a runtime, signals, the service socket, threads.
-pub fn run(common: &Common) -> Result<(), StartError> {
+pub fn run(common: &Common, options: &Options) -> Result<(), StartError> {
+    let dump = Dump::start(options).map_err(|error| StartError { what: "raw samples", error })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| StartError { what: "runtime", error })?;
-    let result = tokio::task::LocalSet::new().block_on(&runtime, Daemon::run(common));
+    let result = tokio::task::LocalSet::new().block_on(&runtime, Daemon::run(common, options, dump));
     // A name resolver that hangs in a thread of its own is not waited for.
     runtime.shutdown_background();
     result
@@ -95,6 +98,9 @@ pub fn run(common: &Common) -> Result<(), StartError> {
 
 struct Daemon<'a> {
     common: &'a Common,
+    options: &'a Options,
+    /// What `-r` and `-w` ask for, until there is a measurement.
+    dump: Option<Dump>,
     shared: Shared,
     events: openwrt::service::Events,
     intake: Option<Intake>,
@@ -104,19 +110,28 @@ struct Daemon<'a> {
 }
 
 impl<'a> Daemon<'a> {
-    async fn run(common: &'a Common) -> Result<(), StartError> {
+    async fn run(common: &'a Common, options: &'a Options, dump: Option<Dump>) -> Result<(), StartError> {
         let fails = |what| move |error| StartError { what, error };
         let mut signals = reload::signals().map_err(fails("signals"))?;
         let (reloads, mut reload_requests) = mpsc::channel(4);
-        let configuration = Configuration::boot(config::load(&common.source));
+        let configuration = Configuration::boot(config::load_for(&common.source, options.file.as_deref()));
         configuration.log();
         let state = State { configuration, monitor: None, alerts: None, started: Instant::now(), reloads };
         let shared = Rc::new(RefCell::new(state));
         let service = service::declare(&shared, &common.run_dir);
         let events = service.events();
         let summary_check_at = Instant::now();
-        let mut daemon =
-            Self { common, shared, events, intake: None, gps: None, retry_at: None, summary_check_at };
+        let mut daemon = Self {
+            common,
+            options,
+            dump,
+            shared,
+            events,
+            intake: None,
+            gps: None,
+            retry_at: None,
+            summary_check_at,
+        };
         daemon.configured().map_err(fails("threads"))?;
         let running = service.start(&common.run_dir, &common.ubus).map_err(fails("service"))?;
         log::info!("powqutyd {} is running", env!("CARGO_PKG_VERSION"));
@@ -159,7 +174,10 @@ impl<'a> Daemon<'a> {
             Sinks { storage, alerts: handle, broker: alerts.telemetry(), subscribers: self.events.clone() };
         let outputs = Outputs::new(&config, sinks);
         match Monitor::new(config, outputs) {
-            Ok(monitor) => state.monitor = Some(monitor),
+            Ok(mut monitor) => {
+                monitor.taps.dump = self.dump.take();
+                state.monitor = Some(monitor);
+            }
             Err(error) => log::error!("the analysis cannot work with this configuration: {error}"),
         }
         state.alerts = Some(Rc::new(alerts));
@@ -245,7 +263,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn reload(&mut self) {
-        let read = config::load(&self.common.source);
+        let read = config::load_for(&self.common.source, self.options.file.as_deref());
         let mut state = self.shared.borrow_mut();
         let outcome = state.configuration.reload(read);
         state.configuration.log();
@@ -330,7 +348,9 @@ impl<'a> Daemon<'a> {
     }
 
     async fn stop(mut self) {
-        self.intake = None;
+        if let Some(intake) = &mut self.intake {
+            intake.end();
+        }
         let (monitor, alerts) = {
             let mut state = self.shared.borrow_mut();
             (state.monitor.take(), state.alerts.take())
@@ -338,6 +358,9 @@ impl<'a> Daemon<'a> {
         if let Some(mut monitor) = monitor {
             monitor.stop();
             monitor.outputs.finish().stop(STOP);
+        }
+        if let Some(intake) = self.intake {
+            intake.ended(STOP / 2).await;
         }
         // The service is gone, and with it the other holders.
         if let Some(Ok(alerts)) = alerts.map(Rc::try_unwrap) {

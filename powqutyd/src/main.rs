@@ -4,7 +4,7 @@
 use openwrt::cli::{self, Command, Spec, Subcommand, UsageError};
 use powqutyd::analyze::{self, AnalyzeError};
 use powqutyd::emulate::{self, EmulateError};
-use powqutyd::{config, daemon, events, report, screen, storage, watch};
+use powqutyd::{config, daemon, events, options, report, screen, storage, watch};
 use std::process::ExitCode;
 
 const SPEC: Spec = Spec {
@@ -12,6 +12,12 @@ const SPEC: Spec = Spec {
     version: env!("CARGO_PKG_VERSION"),
     about: "power quality monitor after EN 50160 and IEC 61000-4-30",
     subcommands: &[
+        Subcommand {
+            name: "run",
+            usage: "[-f FILE] [-r] [-w FILE] [-d]",
+            about: "run in the foreground until SIGTERM (the default)",
+            help: options::HELP,
+        },
         Subcommand {
             name: "analyze",
             usage: "FILE|- [OPTIONS]",
@@ -41,14 +47,17 @@ const SPEC: Spec = Spec {
 };
 
 fn main() -> ExitCode {
-    let (common, command) = match cli::parse(&SPEC, std::env::args_os().skip(1)) {
+    let mut own = options::Options::default();
+    let args = std::env::args_os().skip(1);
+    let (mut common, command) = match cli::parse_with(&SPEC, args, |name, value| own.take(name, value)) {
         Ok(parsed) => parsed,
         Err(error) => return error.report(&SPEC),
     };
     match command {
         Command::Run => {
+            own.apply(&mut common);
             common.init_logging(&SPEC);
-            match daemon::run(&common) {
+            match daemon::run(&common, &own) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => cli::fail(&SPEC, error),
             }

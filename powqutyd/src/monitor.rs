@@ -8,9 +8,15 @@ use crate::clock::{kernel, Clock, Coming};
 use crate::config::{Config, Position};
 use crate::gps::Look;
 use crate::outputs::Outputs;
+use crate::source::decode::Scaling;
 use crate::source::device::{LineFaults, Phase, Report};
-use crate::source::Frame;
-use power_quality::{Analyzer, ConfigError};
+use crate::source::{Frame, InputKind};
+use crate::taps::Taps;
+use power_quality::{Analyzer, ConfigError, EventKind, Measurement};
+use std::time::Duration;
+
+/// What the end of a raw recording may take when another one is configured.
+const RAW_END: Duration = Duration::from_millis(500);
 
 /// Measures what the source delivers.
 pub struct Monitor {
@@ -24,6 +30,8 @@ pub struct Monitor {
     pub source: SourceState,
     /// What the GPS receiver says, where there is one.
     pub gps: Option<Look>,
+    /// Who else sees the samples.
+    pub taps: Taps,
     analyzer: Analyzer,
     /// Samples were analysed since the last flush.
     unfinished: bool,
@@ -52,6 +60,8 @@ pub struct SourceState {
     pub starts: u32,
     /// Faults of the device's line.
     pub line: LineFaults,
+    /// What the device said of its converter.
+    pub calibration: Option<Scaling>,
 }
 
 /// What the source is doing.
@@ -90,6 +100,13 @@ impl SourcePhase {
     }
 }
 
+fn changes_the_voltage(measurement: &Measurement<'_>) -> bool {
+    match measurement {
+        Measurement::EventStart(event) | Measurement::Event(event) => event.kind != EventKind::Harmonic,
+        _ => false,
+    }
+}
+
 /// What a new configuration asks of the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceChange {
@@ -108,12 +125,15 @@ impl Monitor {
         let analyzer = Analyzer::new(config.engine())?;
         let mut clock = Clock::new(config.input.rate, config.input.has_own_clock());
         clock.read(&kernel::read(), None);
+        let mut taps = Taps::default();
+        taps.configure(config.raw.as_ref(), RAW_END);
         Ok(Self {
             config,
             clock,
             outputs,
             source: SourceState::default(),
             gps: None,
+            taps,
             analyzer,
             unfinished: false,
         })
@@ -134,7 +154,14 @@ impl Monitor {
         self.follow_clock();
         self.missing(gap);
         let (clock, outputs) = (&self.clock, &mut self.outputs);
-        self.analyzer.push(volts, &mut |measurement| outputs.take(&measurement, clock));
+        let mut event = false;
+        self.analyzer.push(volts, &mut |measurement| {
+            event |= changes_the_voltage(&measurement);
+            outputs.take(&measurement, clock);
+        });
+        event |= outputs.open.iter().any(|open| open.kind != EventKind::Harmonic);
+        let scaling = self.scaling();
+        self.taps.take(frame, &self.clock, self.config.input.rate, scaling, event);
         self.unfinished = true;
         self.source.frames += 1;
         self.source.samples += volts.len() as u64;
@@ -160,6 +187,7 @@ impl Monitor {
     /// The daemon stops: what is open is kept as open.
     pub fn stop(&mut self) {
         self.flush();
+        self.taps.stop(RAW_END);
     }
 
     /// A source starts after another one: time and analysis begin anew.
@@ -172,6 +200,7 @@ impl Monitor {
             Err(error) => log::error!("the analysis cannot start anew: {error}"),
         }
         self.clock = self.clock.renewed(self.config.input.rate, self.config.input.has_own_clock());
+        self.taps.cut();
         self.outputs.interrupted();
     }
 
@@ -192,8 +221,10 @@ impl Monitor {
             self.flush();
             self.analyzer = fresh;
             self.clock = self.clock.renewed(config.input.rate, config.input.has_own_clock());
+            self.taps.cut();
             self.outputs.interrupted();
         }
+        self.taps.configure(config.raw.as_ref(), RAW_END);
         self.outputs.reconfigure(&config);
         self.config = config;
         Ok(if same_input && same_supply { SourceChange::Keep } else { SourceChange::Restart })
@@ -232,14 +263,26 @@ impl Monitor {
             Phase::Running => SourcePhase::Running,
             Phase::Silent => SourcePhase::Silent,
         };
+        if report.faults != self.source.line {
+            log::debug!("input {}: {:?}", self.config.input.kind.name(), report.faults);
+        }
         self.source = SourceState {
             phase,
             reason: report.reason,
             device: report.device,
             starts: report.starts,
             line: report.faults,
+            calibration: report.calibration.map(|(offset, scale)| Scaling { scale, offset }),
             ..self.source
         };
+    }
+
+    /// How the converter's steps become volts, where it has steps.
+    fn scaling(&self) -> Option<Scaling> {
+        match &self.config.input.kind {
+            InputKind::Wesense { .. } => self.source.calibration,
+            other => other.steps(),
+        }
     }
 
     /// What the engine shows of the last cycles.

@@ -229,6 +229,7 @@ fn logs(monitor: &Monitor) -> Value {
         map.insert("measurement_path".to_owned(), json!(logs.measurement_path));
         map.insert("event_path".to_owned(), json!(logs.event_path));
         map.insert("record_path".to_owned(), json!(logs.record_path));
+        map.insert("raw".to_owned(), monitor.taps.status());
         map.insert("volatile".to_owned(), json!(crate::storage::is_volatile(&logs.record_path)));
     }
     value

@@ -17,7 +17,7 @@ enum Kind {
     Command,
 }
 
-pub(super) fn read(reader: &mut Reader, grid: &Grid) -> Input {
+pub(super) fn read(reader: &mut Reader, grid: &Grid, file: Option<&Path>) -> Input {
     let kind = reader.choice(
         "input",
         &[
@@ -29,8 +29,10 @@ pub(super) fn read(reader: &mut Reader, grid: &Grid) -> Input {
         ],
         Kind::Wesense,
     );
+    let kind = if file.is_some() { Kind::File } else { kind };
     let tty = reader.path("device_tty", "/dev/WeSense0");
     let path = reader.optional_path("input_path");
+    let path = file.map(Path::to_owned).or(path);
     let command = reader.optional_text("input_command");
     let rate = reader.number("input_rate", 1000.0..=100_000.0, 10_240.0);
     let scaling = Scaling {

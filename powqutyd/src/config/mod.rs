@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/etc/config/powquty` as typed values: a [`Config`] that exists is valid.
 //!
-//! Every option of PowQuty and of this daemon is known and checked here. Those whose part of the daemon is
-//! still missing (`later.rs`) are checked too and take no effect yet, which `powqutyd check` says.
+//! Every option of PowQuty and of this daemon is known and checked here.
 
 mod input;
-mod later;
+mod raw;
 
 use crate::gps;
 use crate::source::Input;
@@ -13,7 +12,7 @@ use crate::storage::waveforms::MOST_SAMPLES;
 use openwrt::reload::Reading;
 use openwrt::uci::{self, Package, Problems, Reader};
 use power_quality::{NominalFrequency, Recording, Thresholds};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Name of the UCI package, of its section and of the section's type.
@@ -38,6 +37,8 @@ pub struct Config {
     pub alerts: alerts::Config,
     /// `gps_tty` and `gps_baud`, where there is a receiver.
     pub gps: Option<gps::Settings>,
+    /// `raw_path`, `raw_size_kb`, `raw_mode`, `raw_margin`, where samples are recorded.
+    pub raw: Option<crate::raw::Settings>,
 }
 
 /// `dev_uuid` and the position.
@@ -158,9 +159,17 @@ pub struct Metadata {
 /// # Errors
 /// The file cannot be read at all.
 pub fn load(source: &uci::Source) -> Reading<Config> {
+    load_for(source, None)
+}
+
+/// As [`load`], with this recording as the input, whatever is configured.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_for(source: &uci::Source, file: Option<&Path>) -> Reading<Config> {
     let package = source.load(PACKAGE)?;
     let mut problems = Problems::new();
-    let config = Config::read(&package, &host_name(), &mut problems);
+    let config = Config::read_for(&package, &host_name(), file, &mut problems);
     Ok((config, problems))
 }
 
@@ -188,6 +197,10 @@ impl Config {
 
     /// Reads the section of a package; a wrong value takes its default and leaves a problem.
     pub fn read(package: &Package, host: &str, problems: &mut Problems) -> Self {
+        Self::read_for(package, host, None, problems)
+    }
+
+    fn read_for(package: &Package, host: &str, file: Option<&Path>, problems: &mut Problems) -> Self {
         let section = problems.require(package, PACKAGE, PACKAGE);
         let mut reader = Reader::new(PACKAGE, section, problems);
         let grid = Grid::read(&mut reader);
@@ -195,14 +208,14 @@ impl Config {
         let config = Self {
             enabled: reader.flag("enabled", true),
             device: Device::read(&mut reader, host),
-            input: input::read(&mut reader, &grid),
+            input: input::read(&mut reader, &grid, file),
             logs: Logs::read(&mut reader),
             telemetry: Telemetry::read(&mut reader, &alerts.mqtt),
             alerts,
             gps: gps(&mut reader),
+            raw: raw::read(&mut reader),
             grid,
         };
-        later::read(&mut reader);
         reader.finish();
         config
     }

@@ -73,6 +73,17 @@ fn inputs_need_what_they_read_from() {
 }
 
 #[test]
+fn the_raw_recording_is_small_in_memory() {
+    let raw = |text: &str| read(text).0.raw;
+    assert_eq!(raw(""), None);
+    let limit = |text: &str| raw(text).map(|raw| raw.limit >> 20);
+    assert_eq!((limit("raw_path '/tmp/raw'"), limit("raw_path '/mnt/usb/raw'")), (Some(4), Some(100)));
+    let events = raw("raw_path '/mnt/raw'\nraw_size_kb '64'\nraw_mode 'events'\nraw_margin '500ms'").unwrap();
+    let margin = std::time::Duration::from_millis(500);
+    assert_eq!((events.limit, events.mode), (65_536, crate::raw::Mode::Events { margin }));
+}
+
+#[test]
 fn both_logs_in_one_file_are_refused() {
     let (config, problems) = read("powquty_path '/tmp/a.log'\npowquty_event_path '/tmp/a.log'");
     assert_eq!(problems.len(), 1);
@@ -80,8 +91,8 @@ fn both_logs_in_one_file_are_refused() {
 }
 
 #[test]
-fn unknown_options_and_those_without_effect_are_remarks() {
-    let (_, problems) = read("swel_threshold '115'\nraw_path '/tmp/raw'");
-    assert_eq!(problems.len(), 2, "{problems:?}");
+fn unknown_options_are_remarks() {
+    let (_, problems) = read("swel_threshold '115'");
+    assert_eq!(problems.len(), 1, "{problems:?}");
     assert!(problems.iter().any(|problem| problem.contains("did you mean swell_threshold?")), "{problems:?}");
 }

@@ -137,10 +137,16 @@ impl InputKind {
     /// Lowest and highest voltage the converter can give, where the format tells.
     #[must_use]
     pub fn converter_limits(&self) -> Option<(f32, f32)> {
+        self.steps().map(Scaling::range_of_s16)
+    }
+
+    /// How the steps of the converter become volts, where the format tells.
+    #[must_use]
+    pub fn steps(&self) -> Option<Scaling> {
         match self {
             Self::File { format: Format::S16le, scaling, .. }
             | Self::Stdin { format: Format::S16le, scaling }
-            | Self::Command { format: Format::S16le, scaling, .. } => Some(scaling.range_of_s16()),
+            | Self::Command { format: Format::S16le, scaling, .. } => Some(*scaling),
             Self::File { .. }
             | Self::Stdin { .. }
             | Self::Command { .. }
