@@ -54,8 +54,8 @@ const span = (seconds) => {
 };
 
 const formats = {
-	full: new Intl.DateTimeFormat(language, { dateStyle: 'short', timeStyle: 'medium' }),
-	clock: new Intl.DateTimeFormat(language, { timeStyle: 'medium' }),
+	full: new Intl.DateTimeFormat(language, { dateStyle: 'medium', timeStyle: 'medium', hourCycle: 'h23' }),
+	clock: new Intl.DateTimeFormat(language, { timeStyle: 'medium', hourCycle: 'h23' }),
 	day: new Intl.DateTimeFormat(language, { dateStyle: 'medium' }),
 };
 

@@ -18,8 +18,8 @@ const switchPath = daemon.calls(rpc.declare({ object: 'mptcp-proxy', method: 'pa
 /** Seconds between two looks, and how many of them the live graph shows. */
 const PACE = 2;
 const LIVE_SAMPLES = 150;
-/** Rows of a page of the table of connections. */
-const ROWS = 50;
+/** Rows of a page of the table of connections: fewer on a phone, where each is a card. */
+const ROWS = window.innerWidth < 600 ? 15 : 50;
 
 const SPANS = [['live', _('5 minutes')], ['3600', _('1 hour')], ['86400', _('1 day')]];
 const DIRECTIONS = [['rx', _('received')], ['tx', _('sent')]];
@@ -107,7 +107,7 @@ const connectionsTable = (entries) => page.table(
 		],
 	})), _('no connections'));
 
-const pathsTable = (paths, ask) => page.table([_('Path'), _('State'), _('RTT'), _('Loss'), _('Received'), _('Sent'), ask ? '' : null].filter((head) => head !== null),
+const pathsTable = (paths, ask) => page.table([_('Path'), _('State'), _('RTT'), _('Loss'), _('Received'), _('Sent'), ...(ask ? [_('Switch')] : [])],
 	paths.map((path) => {
 		const off = path.switched_off === true;
 		const button = ask ? page.button(off ? _('Switch on') : _('Switch off'), () => ask(path.name, off ? 'up' : 'down'), off ? 'apply' : 'reset') : null;

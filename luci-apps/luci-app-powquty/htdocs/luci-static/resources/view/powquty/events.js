@@ -10,8 +10,9 @@
 
 const { el, fill, number, span } = page;
 
-/** Rows of a page of the table, and of a call when all are fetched. */
-const ROWS = 50;
+/** Rows of a page of the table: fewer on a phone, where each is a card. */
+const ROWS = window.innerWidth < 600 ? 15 : 50;
+/** Rows of a call when all are fetched. */
 const MOST_ROWS = 200;
 /** A CSV of more lines than this is better fetched from the event log itself. */
 const MOST_LINES = 20000;
@@ -29,9 +30,9 @@ const SWELL_COLUMNS = ['≤ 0.5 s', '≤ 5 s', '≤ 60 s', '> 60 s'];
 const ITIC_LOW = [[0.001, 0], [0.02, 0], [0.02, 70], [0.5, 70], [0.5, 80], [10, 80], [10, 90], [1000, 90]];
 const ITIC_HIGH = [[0.001, 200], [0.003, 140], [0.003, 120], [0.5, 120], [0.5, 110], [1000, 110]];
 
-const cells = (title, rows, columns, counts) => el('div', { 'class': 'sn-scroll' }, el('h4', {}, title),
+const cells = (title, rows, columns, counts) => el('div', { 'class': 'sn-scroll', tabindex: '0' }, el('h4', {}, title),
 	el('table', { 'class': 'sn-grid-table' },
-		el('tr', {}, el('th', {}, ''), columns.map((column) => el('th', {}, column))),
+		el('tr', {}, el('td', {}), columns.map((column) => el('th', {}, column))),
 		rows.map(([letter, range], row) => el('tr', {}, el('th', {}, `${letter}: ${range}`),
 			columns.map((_column, column) => {
 				const count = counts?.[row]?.[column] ?? 0;
@@ -109,7 +110,7 @@ return view.extend({
 			fill(count, total ? _('%s to %s of %s').format(String(filter.offset + 1), String(filter.offset + events.length), String(total)) : '');
 			earlier.disabled = filter.offset + events.length >= total;
 			later.disabled = filter.offset === 0;
-			fill(list, page.table([_('Kind'), _('Start'), _('Duration'), _('Voltage'), _('Class'), ''], events.map((event) => ({
+			fill(list, page.table([_('Kind'), _('Start'), _('Duration'), _('Voltage'), _('Class'), _('Waveform')], events.map((event) => ({
 				attributes: { 'data-event': event.id, 'data-kind': event.kind },
 				columns: [
 					powquty.kind(event.kind), page.moment(event.start), powquty.length(event), powquty.extreme(event), event.class ?? '–',
