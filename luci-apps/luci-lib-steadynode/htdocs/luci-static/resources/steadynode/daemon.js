@@ -153,6 +153,12 @@ return baseclass.extend({
 	/** Says what became of something the operator asked for. */
 	tell: (message, kind) => ui.addNotification(null, el('p', {}, message), kind ?? 'info'),
 
+	/** The same where it must not be overlooked: in a dialog. */
+	say: (title, ...lines) => ui.showModal(title, [
+		...lines.map((line) => el('p', {}, line)),
+		el('div', { 'class': 'right' }, page.button(_('Close'), () => ui.hideModal(), 'neutral')),
+	]),
+
 	/** What is wrong with the configuration, as a list; nothing when it is in order. */
 	problems: (configuration) => {
 		const problems = configuration?.problems ?? [];

@@ -3,6 +3,8 @@
 'use strict';
 'require baseclass';
 'require form';
+'require uci';
+'require steadynode.page as page';
 'require steadynode.daemon as daemon';
 
 const UNITS = { ms: 0.001, s: 1, m: 60, h: 3600, d: 86400 };
@@ -84,7 +86,16 @@ const put = (section, tab, kind, name, title, help, more) => {
 		// What is not shown for now is not thrown away.
 		option.retain = true;
 	}
-	return Object.assign(option, properties);
+	Object.assign(option, properties);
+	if (kind === form.ListValue && option.default) {
+		// A choice always has a value; what was not set and is the default need not be written.
+		const write = option.write;
+		option.write = function(section_id, value) {
+			if (value !== this.default || uci.get(this.map.config, section_id, name) !== null)
+				return write.call(this, section_id, value);
+		};
+	}
+	return option;
 };
 
 const SINK_OPTIONS = {
@@ -113,8 +124,8 @@ return baseclass.extend({
 			put(section, tab, form.Button, `_test_${name}`, _('Test'), _('Sends a test alert with what is saved and applied, and shows the receiver’s answer.'), {
 				inputtitle: _('Send test'), inputstyle: 'action',
 				onclick: () => test(name).then(
-					({ delivered, answer }) => daemon.tell(`${name}: ${delivered ? _('delivered') : _('not delivered')} – ${answer}`, delivered ? 'info' : 'warning'),
-					(error) => daemon.tell(`${name}: ${error.message}`, 'error')),
+					({ delivered, answer }) => daemon.say(_('Test alert: %s').format(name), page.badge(delivered ? 'ok' : 'bad', delivered ? _('delivered') : _('not delivered')), answer),
+					(error) => daemon.say(_('Test alert: %s').format(name), error.message)),
 			});
 		};
 
