@@ -21,7 +21,8 @@ const KINDS = {
 	swell: _('Swell'),
 	interruption: _('Interruption'),
 	harmonic: _('Harmonic'),
-	outage: _('Outage'),
+	power_loss: _('Power loss'),
+	outage: _('Monitor was off'),
 	rvc: _('Rapid voltage change'),
 };
 

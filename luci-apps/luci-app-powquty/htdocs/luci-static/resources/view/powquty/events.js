@@ -17,7 +17,7 @@ const MOST_ROWS = 200;
 /** A CSV of more lines than this is better fetched from the event log itself. */
 const MOST_LINES = 20000;
 
-const KINDS = [['', _('all kinds')], ...['dip', 'swell', 'interruption', 'harmonic'].map((kind) => [kind, powquty.kind(kind)])];
+const KINDS = [['', _('all kinds')], ...['dip', 'swell', 'interruption', 'harmonic', 'power_loss', 'outage'].map((kind) => [kind, powquty.kind(kind)])];
 const PERIODS = [['', _('any time')], ['1', _('last 24 hours')], ['7', _('last 7 days')], ['30', _('last 30 days')]];
 
 /** Cells of EN 50160: residual voltage against duration. */
@@ -114,7 +114,8 @@ return view.extend({
 				attributes: { 'data-event': event.id, 'data-kind': event.kind },
 				columns: [
 					powquty.kind(event.kind), page.moment(event.start), powquty.length(event), powquty.extreme(event), event.class ?? '–',
-					page.button(_('Show'), () => open(event), 'action', { 'aria-label': _('Show %s of %s').format(powquty.kind(event.kind), page.moment(event.start)) }),
+					event.waveform === false ? '–'
+						: page.button(_('Show'), () => open(event), 'action', { 'aria-label': _('Show %s of %s').format(powquty.kind(event.kind), page.moment(event.start)) }),
 				],
 			})), _('no events')));
 		};

@@ -9,7 +9,7 @@
 
 const { el, fill, number } = page;
 
-const send = daemon.calls(rpc.declare({ object: 'powquty', method: 'report_send', params: ['week', 'sink'] }));
+const send = daemon.calls(rpc.declare({ object: 'powquty', method: 'report_send', params: ['sink', 'week'] }));
 
 /** Weeks that can be chosen; the record file holds at least five. */
 const WEEKS = 8;
@@ -74,9 +74,16 @@ return view.extend({
 			return watch.now();
 		});
 		const save = page.button(_('Download'), () => page.download(`powquty-${week}.html`, 'text/html', html), 'action', { disabled: '' });
-		const mail = daemon.isReadonly() ? null : page.button(_('Send now'), () => send(week).then(
-			(answer) => daemon.tell(_('Handed over to the sinks that take summaries: %s').format(answer.subject ?? '')),
-			(error) => daemon.tell(_('Not sent: %s').format(error.message), 'error')), 'apply');
+		let sink = '';
+		const sinks = el('span', {});
+		const mail = daemon.isReadonly() ? null : el('span', { 'class': 'sn-bar' }, sinks, page.button(_('Send now'), () => send(sink || undefined, week).then(
+			({ delivered, answer, subject }) => daemon.say(_('Weekly report'), subject, delivered === undefined
+				? _('Handed over to all sinks that take summaries.') : page.badge(delivered ? 'ok' : 'bad', `${delivered ? _('delivered') : _('not delivered')}: ${answer}`)),
+			(error) => daemon.say(_('Weekly report'), _('Not sent: %s').format(error.message))), 'apply'));
+		powquty.calls.status().then(({ alerts }) => {
+			const known = Object.keys(powquty.SINKS).filter((name) => alerts?.[name]);
+			fill(sinks, page.choice(_('Receiver'), [['', _('all receivers')], ...known.map((name) => [name, powquty.SINKS[name]])], '', (value) => sink = value));
+		}).catch(() => {});
 
 		return page.frame(_('Weekly report'), banner.node,
 			el('div', { 'class': 'sn-bar' }, el('label', {}, _('Week'), choose), save, mail), verdict, paper);

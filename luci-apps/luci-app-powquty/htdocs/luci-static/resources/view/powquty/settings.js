@@ -111,8 +111,12 @@ const logs = (s) => {
 	put(s, 'logs', form.Value, 'record_path', _('Records'), _('For the weekly verdict: five weeks and more.'), { placeholder: '/tmp/powquty.rec', validate: path });
 	put(s, 'logs', form.Value, 'record_size_kb', _('Size (KiB)'), _('Of the records’ file and its predecessor together; five weeks take about 1 MB.'), { placeholder: '3072', validate: integer(256, 65536) });
 	put(s, 'logs', form.Value, 'waveform_count', _('Waveforms'), _('Events whose waveform is kept, about 22 kB each, beside the records; 0: none.'), { placeholder: '20', validate: integer(0, 1000) });
-	put(s, 'logs', form.Value, 'raw_path', _('Raw recording'), _('File for every sample, about 20 kB per second; empty: none.'), { placeholder: '/mnt/usb/powquty.raw', validate: path });
+	put(s, 'logs', form.Value, 'raw_path', _('Raw recording'), _('File for every sample, 1.8 GB a day, the newest within the size below; empty: none.'), { placeholder: '/mnt/usb/powquty.raw', validate: path });
 	put(s, 'logs', form.Value, 'raw_size_kb', _('Size (KiB)'), _('Of the raw recording; the oldest samples are overwritten.'), { placeholder: '102400', validate: integer(64, 16777216) });
+	put(s, 'logs', form.ListValue, 'raw_mode', _('What is recorded'), _('Everything, or the time around dips, swells and interruptions.'), {
+		default: 'continuous', choices: [['continuous', _('everything')], ['events', _('around events')]],
+	});
+	put(s, 'logs', form.Value, 'raw_margin', _('Margin'), _('So much before and after each event.'), { placeholder: '2s', validate: duration('0s', '1m'), when: { raw_mode: 'events' } });
 };
 
 return view.extend({
@@ -126,7 +130,7 @@ return view.extend({
 		grid(section);
 		input(section);
 		telemetry(section);
-		fields.alerts(section, { test, kinds: ['dip', 'swell', 'interruption', 'harmonic', 'outage', 'summary'] });
+		fields.alerts(section, { test, kinds: ['dip', 'swell', 'interruption', 'harmonic', 'power_loss', 'outage', 'summary'] });
 		gps(section);
 		logs(section);
 		map.readonly = daemon.isReadonly() || null;
