@@ -61,26 +61,26 @@ return baseclass.extend({
 			node,
 			update: (status, rates) => {
 				const lan = box('lan', el('strong', {}, _('LAN')), el('div', {}, _('Connections: %s').format(page.number(status.counters?.connections, 0))));
-				const paths = (status.paths ?? []).map((path) => ({ path, node: pathBox(path, rates[path.name]) }));
-				const servers = (status.servers ?? []).map((server) => ({ server, node: serverBox(server) }));
+				const paths = (status.paths ?? []).map((path) => ({ path, part: pathBox(path, rates[path.name]) }));
+				const servers = (status.servers ?? []).map((server) => ({ server, part: serverBox(server) }));
 				const internet = box('internet', el('strong', {}, _('Internet')));
 				const none = (text) => el('div', { 'class': 'sn-node' }, el('em', {}, text));
 				fill(columns[0], lan);
-				fill(columns[1], paths.length ? paths.map((entry) => entry.node) : none(_('no paths')));
-				fill(columns[2], servers.length ? servers.map((entry) => entry.node) : none(_('no server')));
+				fill(columns[1], paths.length ? paths.map((entry) => entry.part) : none(_('no paths')));
+				fill(columns[2], servers.length ? servers.map((entry) => entry.part) : none(_('no server')));
 				fill(columns[3], internet);
 				// New connections go to the first server that answers.
 				const active = servers.find((entry) => entry.server.state === 'up') ?? servers[0];
 				links = [];
-				for (const { path, node } of paths) {
+				for (const { path, part } of paths) {
 					const tone = proxy.tone(path.state);
 					const width = weight(rates[path.name]);
-					links.push({ from: lan, to: node, tone, width });
+					links.push({ from: lan, to: part, tone, width });
 					if (active)
-						links.push({ from: node, to: active.node, tone, width });
+						links.push({ from: part, to: active.part, tone, width });
 				}
-				for (const { server, node } of servers)
-					links.push({ from: node, to: internet, tone: proxy.tone(server.state), width: 2 });
+				for (const { server, part } of servers)
+					links.push({ from: part, to: internet, tone: proxy.tone(server.state), width: 2 });
 				draw();
 			},
 		};

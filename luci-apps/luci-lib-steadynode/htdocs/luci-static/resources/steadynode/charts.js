@@ -60,7 +60,7 @@ const timeLabel = (at, step) => {
 	const date = new Date(at);
 	const two = (value) => String(value).padStart(2, '0');
 	if (step >= DAY)
-		return date.toLocaleDateString(document.documentElement.lang || undefined, { day: 'numeric', month: 'numeric' });
+		return date.toLocaleDateString(page.language, { day: 'numeric', month: 'numeric' });
 	const clock = `${two(date.getHours())}:${two(date.getMinutes())}`;
 	return step < MINUTE ? `${clock}:${two(date.getSeconds())}` : clock;
 };

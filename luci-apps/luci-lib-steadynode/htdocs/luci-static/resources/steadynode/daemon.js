@@ -10,7 +10,7 @@
 const { el, fill } = page;
 
 /** The longest pause between two attempts, seconds. */
-const LONGEST_PAUSE = 30;
+const LONGEST_PAUSE = 10;
 
 /** Why a call gave nothing: `gone` (no such object on the bus), `denied` or `failed`. */
 class CallFailure extends Error {

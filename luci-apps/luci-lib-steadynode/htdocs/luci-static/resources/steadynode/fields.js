@@ -91,7 +91,7 @@ const put = (section, tab, kind, name, title, help, more) => {
 		// A choice always has a value; what was not set and is the default need not be written.
 		const write = option.write;
 		option.write = function(section_id, value) {
-			if (value !== this.default || uci.get(this.map.config, section_id, name) !== null)
+			if (value !== this.default || (uci.get(this.map.config, section_id, name) ?? null) !== null)
 				return write.call(this, section_id, value);
 		};
 	}

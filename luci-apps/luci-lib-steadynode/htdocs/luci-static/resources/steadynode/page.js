@@ -3,7 +3,14 @@
 'use strict';
 'require baseclass';
 
-const language = document.documentElement.lang || undefined;
+/** The page's language for `Intl`, which does not take LuCI's every spelling (`zh_Hans`). */
+const language = (() => {
+	try {
+		return Intl.getCanonicalLocales(document.documentElement.lang.replaceAll('_', '-'))[0];
+	} catch {
+		return undefined;
+	}
+})();
 
 const flatten = (children) => children.flat(3).filter((child) => child !== null && child !== undefined && child !== false);
 
@@ -134,7 +141,7 @@ const style = () => {
 };
 
 return baseclass.extend({
-	el, fill, number, quantity, span, time, ago, instant,
+	language, el, fill, number, quantity, span, time, ago,
 
 	/** Date and time of an RFC 3339 text. */
 	moment: (text) => {

@@ -113,7 +113,7 @@ class RuleCard {
 const why = (point, rules) => {
 	const conditions = String(point.rule ?? '').split(' ').filter(Boolean).map((condition) => {
 		const name = condition.replaceAll('!', '').split(':')[0];
-		const rule = rules.find((rule) => rule.name === name);
+		const rule = rules.find((candidate) => candidate.name === name);
 		return el('div', {}, el('code', {}, condition), rule ? ` – ${_('%s is %s').format(name, dynapoint.word(rule.state))}` : '');
 	});
 	return el('div', {}, conditions, point.note ? el('div', {}, el('em', {}, point.note)) : null);

@@ -31,14 +31,14 @@ const tile = ({ name, title, unit, digits, least, tone }) => {
 		name, note,
 		node: el('div', { 'class': 'sn-card' }, el('h3', {}, title), value, note, chart.node),
 		show: (now) => fill(value, number(now, digits), ' ', el('small', {}, unit)),
-		draw: (answer, seconds) => {
+		draw: (answer, width) => {
 			const points = (answer.points ?? []).map(([at, low, mean, high]) => [Date.parse(at), low, mean, high]);
 			const range = charts.extent(points.flatMap(([, low, , high]) => [low, high]), least);
 			if (!range)
 				return;
 			const end = points[points.length - 1][0] + answer.step * 1000;
 			// A monitor that has just started shows what it has.
-			const begin = Math.max(end - seconds * 1000, Math.min(points[0][0], end - 60e3));
+			const begin = Math.max(end - width * 1000, Math.min(points[0][0], end - 60e3));
 			chart.update({
 				x: [begin, end], y: range, layers: [
 					{ kind: 'band', tone, points: points.map(([at, low, , high]) => [at, low, high]) },
@@ -170,9 +170,9 @@ return view.extend({
 		let nominal = 230;
 		let shown = SPANS[0][0];
 
-		daemon.watch(1, () => powquty.calls.status().then((status) => {
+		daemon.watch(2, () => powquty.calls.status().then((status) => {
 			nominal = status.nominal?.voltage ?? nominal;
-			tiles.forEach((tile) => tile.show(status.values?.[tile.name]));
+			tiles.forEach(({ name, show }) => show(status.values?.[name]));
 			tiles[0].note.textContent = status.nominal ? _('nominal %s, dip below %s, swell above %s')
 				.format(quantity(nominal, 0, 'V'), quantity(nominal * status.nominal.dip_threshold / 100, 0, 'V'), quantity(nominal * status.nominal.swell_threshold / 100, 0, 'V')) : '';
 			tiles[1].note.textContent = status.nominal ? _('nominal %s').format(quantity(status.nominal.frequency, 0, 'Hz')) : '';
@@ -188,8 +188,8 @@ return view.extend({
 			waves.draw(live.waveform ?? {}, nominal);
 			harmonics.draw(live.harmonics ?? []);
 		}));
-		const past = daemon.watch(5, () => Promise.all(tiles.map((tile) => powquty.calls.trend(tile.name, shown)
-			.then((answer) => tile.draw(answer, seconds(shown))))));
+		const past = daemon.watch(5, () => Promise.all(tiles.map(({ name, draw }) => powquty.calls.trend(name, shown)
+			.then((answer) => draw(answer, seconds(shown))))));
 		daemon.watch(2, () => powquty.calls.events(undefined, undefined, 0, 5).then((answer) => fill(events, eventsTable(answer.events ?? []))));
 
 		const choose = page.choice(_('Time shown'), SPANS, shown, (value) => {
@@ -198,7 +198,7 @@ return view.extend({
 		});
 		return page.frame(_('Power quality'), banner.node, problems,
 			el('div', { 'class': 'sn-bar' }, el('label', {}, _('Time shown'), choose)),
-			el('div', { 'class': 'sn-tiles' }, tiles.map((tile) => tile.node)),
+			el('div', { 'class': 'sn-tiles' }, tiles.map(({ node }) => node)),
 			el('div', { 'class': 'sn-cards', style: 'margin-top:1rem' },
 				el('div', { 'class': 'sn-card' }, el('h3', {}, _('Waveform')), waves.node),
 				el('div', { 'class': 'sn-card' }, el('h3', {}, _('Harmonics')), harmonics.node,
