@@ -102,9 +102,13 @@ return baseclass.extend({
 
 	/** Residual or highest voltage of an event; of a harmonic its level against the limit. */
 	extreme: (event) => {
-		if (event.order)
-			return _('order %s: %s %% (limit %s %%)')
-				.format(String(event.order), number(event.value_percent, 2), number(event.limit_percent, 2));
+		if (event.order) {
+			const order = _('order %s').format(String(event.order));
+			if (typeof event.value_percent === 'number')
+				return `${order}: ${_('%s %% (limit %s %%)').format(number(event.value_percent, 2), number(event.limit_percent, 2))}`;
+			// From an old line of the event log.
+			return typeof event.share_percent === 'number' ? `${order}, ${_('above the limit for %s %% of the time').format(number(event.share_percent, 0))}` : order;
+		}
 		if (typeof event.extreme_voltage !== 'number')
 			return '–';
 		return `${number(event.extreme_voltage, 1)}\u00a0V (${number(event.extreme_percent, 1)}\u00a0%)`;

@@ -110,7 +110,7 @@ return view.extend({
 			fill(count, total ? _('%s to %s of %s').format(String(filter.offset + 1), String(filter.offset + events.length), String(total)) : '');
 			earlier.disabled = filter.offset + events.length >= total;
 			later.disabled = filter.offset === 0;
-			fill(list, page.table([_('Kind'), _('Start'), _('Duration'), _('Voltage'), _('Class'), _('Waveform')], events.map((event) => ({
+			fill(list, page.table([_('Kind'), _('Start'), _('Duration'), _('Voltage or level'), _('Class'), _('Waveform')], events.map((event) => ({
 				attributes: { 'data-event': event.id, 'data-kind': event.kind },
 				columns: [
 					powquty.kind(event.kind), page.moment(event.start), powquty.length(event), powquty.extreme(event), event.class ?? '–',

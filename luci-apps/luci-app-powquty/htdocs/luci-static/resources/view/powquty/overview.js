@@ -85,7 +85,7 @@ const mainRows = (rows) => {
 	return [...others.slice(0, place), { ...worst, characteristic: 'harmonics', title: _('Harmonics, worst: %s').format(worst.characteristic.slice(1)) }, ...others.slice(place)];
 };
 
-const eventsTable = (events) => page.table([_('Start'), _('Kind'), _('Duration'), _('Voltage'), _('Class')],
+const eventsTable = (events) => page.table([_('Start'), _('Kind'), _('Duration'), _('Voltage or level'), _('Class')],
 	events.map((event) => ({
 		attributes: { 'data-event': event.id },
 		columns: [page.time(event.start), powquty.kind(event.kind), powquty.length(event), powquty.extreme(event), event.class ?? '–'],
