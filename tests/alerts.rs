@@ -274,3 +274,29 @@ fn a_program_that_hangs_or_fails_is_told_and_leaves_no_process() {
         std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", daemon.pid())).unwrap_or_default();
     assert_eq!(children.trim(), "", "a zombie is left");
 }
+
+#[test]
+fn alert_test_on_the_command_line_prints_the_answer_of_every_sink() {
+    let parts = Parts::new();
+    let slack = Slack::start(&parts);
+    let hook = parts.environment.data("hook");
+    setup::write_program(&hook, "#!/bin/sh\necho 'no credit left' >&2\nexit 3\n");
+    let nobody = parts.environment.run("alertd", ["alert-test"]);
+    assert_eq!((nobody.code, nobody.stdout.as_str()), (Some(1), ""));
+    assert!(nobody.stderr.contains("not running"), "{}", nobody.stderr);
+
+    let exec = format!("option exec_command '{}'", hook.display());
+    let _daemon = parts.start(&Options::default().slack(&slack.url("/x")).line(&exec));
+    let all = parts.environment.run("alertd", ["alert-test"]);
+    assert_eq!(all.code, Some(1), "one of the two failed");
+    assert!(all.stdout.contains("slack: delivered: "), "{}", all.stdout);
+    assert!(
+        all.stdout.contains("exec: NOT delivered: ") && all.stdout.contains("no credit left"),
+        "{}",
+        all.stdout
+    );
+    let one = parts.environment.run("alertd", ["alert-test", "slack"]);
+    assert_eq!((one.code, one.stdout.lines().count()), (Some(0), 1), "{}", one.stdout);
+    assert_eq!(parts.environment.run("alertd", ["alert-test", "email"]).code, Some(1), "not configured");
+    assert_eq!(parts.environment.run("alertd", ["alert-test", "pigeon"]).code, Some(2));
+}

@@ -15,6 +15,7 @@
 
 mod alert;
 mod backoff;
+mod command;
 mod config;
 mod delivery;
 #[cfg(any(feature = "slack", feature = "email", feature = "mqtt"))]
@@ -29,6 +30,7 @@ mod sink;
 mod tls;
 
 pub use alert::{Alert, Attachment, Digest, Fact, Measure, Severity, Worst};
+pub use command::{alert_test, ALERT_TEST};
 pub use config::{Broker, BrokerTls, Config, Email, Exec, Mqtt, Security, Slack, SummaryTime};
 pub use delivery::{start, Alerts, Identity, TestResult};
 pub use inbox::AlertHandle;

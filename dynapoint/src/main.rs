@@ -13,6 +13,7 @@ const SPEC: Spec = Spec {
     version: env!("CARGO_PKG_VERSION"),
     about: "switches access points by whether the Internet behind them works",
     subcommands: &[
+        alerts::ALERT_TEST,
         Subcommand {
             name: "probe",
             usage: "[RULE]",
@@ -46,6 +47,9 @@ fn main() -> ExitCode {
         Command::Call { method, params } => cli::main_call(&SPEC, &common, &method, &params),
         Command::Help { topic } => cli::main_help(&SPEC, topic.as_deref()),
         Command::Version => cli::main_version(&SPEC),
+        Command::Other(name, args) if name == "alert-test" => {
+            alerts::alert_test(&SPEC, &args, &common.socket(&SPEC))
+        }
         Command::Other(name, args) => {
             let args: Option<Vec<&str>> = args.iter().map(|arg| arg.to_str()).collect();
             match (name.as_str(), args.as_deref()) {

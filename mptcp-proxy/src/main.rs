@@ -17,6 +17,7 @@ const SPEC: Spec = Spec {
     version: env!("CARGO_PKG_VERSION"),
     about: "transparent TCP to MPTCP proxy",
     subcommands: &[
+        alerts::ALERT_TEST,
         Subcommand {
             name: "doctor",
             usage: "",
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
         Command::Call { method, params } => cli::main_call(&SPEC, &common, &method, &params),
         Command::Help { topic } => cli::main_help(&SPEC, topic.as_deref()),
         Command::Version => cli::main_version(&SPEC),
+        Command::Other(name, args) if name == "alert-test" => {
+            alerts::alert_test(&SPEC, &args, &common.socket(&SPEC))
+        }
         Command::Other(name, _) if name == "genkey" => {
             cli::finish(&SPEC, cli::print(&format!("{}\n", Key::generate().expose())))
         }

@@ -12,6 +12,7 @@ const SPEC: Spec = Spec {
     version: env!("CARGO_PKG_VERSION"),
     about: "power quality monitor after EN 50160 and IEC 61000-4-30",
     subcommands: &[
+        alerts::ALERT_TEST,
         Subcommand {
             name: "run",
             usage: "[-f FILE] [-r] [-w FILE] [-d]",
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         Command::Help { topic } => cli::main_help(&SPEC, topic.as_deref()),
         Command::Version => cli::main_version(&SPEC),
         Command::Other(name, args) => match name.as_str() {
+            "alert-test" => alerts::alert_test(&SPEC, &args, &common.socket(&SPEC)),
             "analyze" => match analyze::main(&args) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error @ AnalyzeError::Usage(_)) => {

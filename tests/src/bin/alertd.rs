@@ -18,7 +18,7 @@ const SPEC: Spec = Spec {
     name: "alertd",
     version: env!("CARGO_PKG_VERSION"),
     about: "raises alerts for tests",
-    subcommands: &[],
+    subcommands: &[alerts::ALERT_TEST],
 };
 
 const RAISE: [Arg; 4] = [
@@ -51,7 +51,8 @@ fn main() -> ExitCode {
         Command::Status { json } => cli::main_status(&SPEC, &common, json, cli::generic_status),
         Command::Call { method, params } => cli::main_call(&SPEC, &common, &method, &params),
         Command::Help { topic } => cli::main_help(&SPEC, topic.as_deref()),
-        Command::Version | Command::Other(..) => cli::main_version(&SPEC),
+        Command::Version => cli::main_version(&SPEC),
+        Command::Other(_, args) => alerts::alert_test(&SPEC, &args, &common.socket(&SPEC)),
     }
 }
 
@@ -102,13 +103,18 @@ async fn serve(common: Common) -> std::io::Result<()> {
 }
 
 fn service(state: &Rc<State>) -> Service {
-    let [for_status, for_raise, for_test, for_link, for_values] = [(); 5].map(|()| Rc::clone(state));
+    let [for_status, for_alerts, for_raise, for_test, for_link, for_values] =
+        [(); 6].map(|()| Rc::clone(state));
     Service::new("alertd", "alertd")
         .method("status", "sinks and configuration", &[], move |_| {
             let status = json!({
                 "alerts": for_status.alerts.status(),
                 "configuration": *for_status.configuration.borrow(),
             });
+            async move { Ok(status) }
+        })
+        .method("alerts", "what became of the alerts", &[], move |_| {
+            let status = for_alerts.alerts.status();
             async move { Ok(status) }
         })
         .method("raise", "raises alerts; answers when they are in the outbox", &RAISE, move |params| {
