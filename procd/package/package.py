@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Packs the feed's packages as .ipk files, without a buildroot, and prints their sizes.
+
+The Makefiles of the feed say what each package is, what it is built with and what it installs; cross.py builds the
+binaries; check.py runs them under qemu-user."""
+
+import argparse
+import pathlib
+import shutil
+import subprocess
+import tempfile
+import time
+
+import check
+import cross
+import feed
+import ipk
+
+
+def main():
+    arguments = _arguments()
+    packages = feed.packages()
+    if arguments.only:
+        packages = [package for package in packages if package.name in arguments.only]
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    rows = []
+    for package in packages:
+        if package.daemon is None:
+            rows.append(_pack(package, "all", None, "all", arguments.out))
+    if arguments.binaries:
+        for package in filter(lambda package: package.daemon, packages):
+            rows.append(_pack(package, arguments.architecture, arguments.binaries, "given", arguments.out))
+        _table(rows)
+        return
+    targets = [cross.TARGETS[name] for name in arguments.target]
+    if arguments.check:
+        check.run({(target.name, package.name): cross.kept(target, package) for package in packages if package.daemon
+                   for target in targets if cross.kept(target, package).exists()}, targets)
+        return
+    cross.prepare()
+    built = {}
+    for target in targets:
+        for package in filter(lambda package: package.daemon, packages):
+            begun = time.monotonic()
+            binary = cross.build(target, package.daemon, package.fields["cargo"])
+            kept = cross.kept(target, package)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(binary, kept)
+            built[target.name, package.name] = kept
+            print(f"{target.name:8} {package.name:16} {kept.stat().st_size:9,} bytes "
+                  f"{time.monotonic() - begun:4.0f} s", flush=True)
+            for architecture in target.architectures:
+                row = _pack(package, architecture, kept.parent.parent, target.name, arguments.out)
+            rows.append(row)
+    _table(rows)
+    print(f"packages in {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
+    if not arguments.no_check:
+        check.run(built, targets)
+
+
+def _arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--target", action="append", choices=list(cross.TARGETS), help="only this one; may be repeated")
+    parser.add_argument("--only", action="append", metavar="PACKAGE", help="only this package; may be repeated")
+    parser.add_argument("--out", type=pathlib.Path, default=cross.WORK / "out", help="where the packages go")
+    parser.add_argument("--binaries", type=pathlib.Path, help="pack the binaries below DIR/bin, build nothing")
+    parser.add_argument("--architecture", default="x86_64", help="opkg's name for what --binaries run on")
+    parser.add_argument("--check", action="store_true", help="only run what was built before under qemu-user")
+    parser.add_argument("--no-check", action="store_true", help="do not run the binaries under qemu-user")
+    arguments = parser.parse_args()
+    arguments.target = arguments.target or list(cross.TARGETS)
+    return arguments
+
+
+def _pack(package, architecture, binaries, target, out):
+    """Lays the package out, packs it and returns its row of the table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        tree = pathlib.Path(scratch) / "tree"
+        tree.mkdir()
+        package.install(binaries or "/nonexistent", tree)
+        size = ipk.write(out / f"{package.name}_{package.version}_{architecture}.ipk", package, architecture, tree)
+        installed = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file())
+        return target, package.name, installed, _squashed(tree), size
+
+
+def _squashed(tree):
+    """Bytes on a router's flash, about: squashfs there is xz, too."""
+    archive = subprocess.run(["tar", "-C", str(tree), "-cf", "-", "."], capture_output=True, check=True).stdout
+    return len(subprocess.run(["xz", "-9e", "-c"], input=archive, capture_output=True, check=True).stdout)
+
+
+def _table(rows):
+    print(f"\n{'target':8} {'package':24} {'installed':>11} {'xz':>10} {'.ipk':>10}")
+    for target, name, installed, squashed, packed in rows:
+        print(f"{target:8} {name:24} {installed:11,} {squashed:10,} {packed:10,}")
+
+
+if __name__ == "__main__":
+    main()
