@@ -404,8 +404,7 @@ fn nominal(config: &Config) -> Nominal {
 
 /// When the router started.
 fn boot() -> Utc {
-    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Utc::now().plus_seconds(-(up.tv_sec as f64))
+    Utc::now().plus_seconds(-(rustix::system::sysinfo().uptime as f64))
 }
 
 /// What the record file knows of earlier runs.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A serial line in raw mode, read without ever waiting longer than asked.
 
-use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use rustix::fs::{flock, open, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::termios::{self, ControlModes, OptionalActions, QueueSelector};
@@ -50,7 +50,7 @@ impl Tty {
     /// # Errors
     /// The descriptor cannot be polled.
     pub fn wait(&self, limit: Duration) -> io::Result<Readiness> {
-        wait(self.fd.as_fd(), PollFlags::IN, limit)
+        wait(self.fd.as_fd(), PollFlags::POLLIN, limit)
     }
 
     /// Reads what is there; `None` when nothing is.
@@ -92,7 +92,7 @@ impl Tty {
                     if left.is_zero() {
                         return Err(io::Error::new(io::ErrorKind::TimedOut, "the device takes no commands"));
                     }
-                    wait(self.fd.as_fd(), PollFlags::OUT, left)?;
+                    wait(self.fd.as_fd(), PollFlags::POLLOUT, left)?;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -140,10 +140,11 @@ pub fn send(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<usize> {
 /// # Errors
 /// The descriptor cannot be polled.
 pub fn wait(fd: BorrowedFd<'_>, what: PollFlags, limit: Duration) -> io::Result<Readiness> {
-    let mut polled = [PollFd::from_borrowed_fd(fd, what)];
-    let limit = Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) as _ };
-    match poll(&mut polled, Some(&limit)) {
-        Ok(0) | Err(Errno::INTR) => Ok(Readiness::Silent),
+    let mut polled = [PollFd::new(fd, what)];
+    let milliseconds = i32::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+    let limit = PollTimeout::try_from(milliseconds).unwrap_or(PollTimeout::MAX);
+    match poll(&mut polled, limit) {
+        Ok(0) | Err(nix::errno::Errno::EINTR) => Ok(Readiness::Silent),
         Ok(_) => Ok(Readiness::Readable),
         Err(error) => Err(error.into()),
     }

@@ -6,6 +6,7 @@ The Makefiles of the feed say what each package is, what it is built with and wh
 binaries; check.py runs them under qemu-user."""
 
 import argparse
+import dataclasses
 import pathlib
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import time
 import check
 import cross
 import feed
+import i18n
 import ipk
 
 
@@ -29,6 +31,7 @@ def main():
     for package in packages:
         if package.daemon is None:
             rows.append(_pack(package, "all", None, "all", arguments.out))
+            rows += _translations(package, arguments.out)
     if arguments.binaries:
         for package in filter(lambda package: package.daemon, packages):
             rows.append(_pack(package, arguments.architecture, arguments.binaries, "given", arguments.out))
@@ -80,9 +83,41 @@ def _pack(package, architecture, binaries, target, out):
         tree = pathlib.Path(scratch) / "tree"
         tree.mkdir()
         package.install(binaries or "/nonexistent", tree)
-        size = ipk.write(out / f"{package.name}_{package.version}_{architecture}.ipk", package, architecture, tree)
-        installed = sum(path.lstat().st_size for path in tree.rglob("*") if path.is_file())
-        return target, package.name, installed, _squashed(tree), size
+        scripts = {} if package.daemon else {"postinst-pkg": PAGES_INSTALLED}
+        return _write(package, architecture, tree, target, out, scripts)
+
+
+# LuCI and rpcd remember menus and rights; both have to look again.
+PAGES_INSTALLED = ('rm -f "${IPKG_INSTROOT}"/tmp/luci-indexcache.*\nrm -rf "${IPKG_INSTROOT}"/tmp/luci-modulecache/\n'
+                   '[ -n "${IPKG_INSTROOT}" ] || /etc/init.d/rpcd reload 2>/dev/null\nexit 0\n')
+
+
+def _translations(package, out):
+    """One package per language of a page set, named as LuCI's own feed names them."""
+    rows = []
+    for source in sorted(package.directory.glob("po/*/*.po")):
+        language, topic = source.parent.name, source.stem
+        fields = dict(package.fields, title=f"{package.fields['title']}, {i18n.LANGUAGES[language]}", depends=package.name)
+        translation = dataclasses.replace(package, name=f"luci-i18n-{topic}-{language}", fields=fields, description="",
+                                          conffiles=[])
+        with tempfile.TemporaryDirectory() as scratch:
+            tree = pathlib.Path(scratch) / "tree"
+            archive = tree / f"usr/lib/lua/luci/i18n/{topic}.{language}.lmo"
+            script = tree / f"etc/uci-defaults/luci-i18n-{topic}-{language}"
+            for path in (archive, script):
+                path.parent.mkdir(parents=True)
+            archive.write_bytes(i18n.archive(source.read_text()))
+            script.write_text(i18n.language_script(language))
+            script.chmod(0o755)
+            rows.append(_write(translation, "all", tree, "all", out, {"postinst-pkg": PAGES_INSTALLED}))
+    return rows
+
+
+def _write(package, architecture, tree, target, out, scripts):
+    path = out / f"{package.name}_{package.version}_{architecture}.ipk"
+    size = ipk.write(path, package, architecture, tree, scripts)
+    installed = sum(entry.lstat().st_size for entry in tree.rglob("*") if entry.is_file())
+    return target, package.name, installed, _squashed(tree), size
 
 
 def _squashed(tree):

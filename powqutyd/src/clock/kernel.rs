@@ -2,7 +2,7 @@
 //! The clocks of the system, read together.
 
 use super::reference::Reading;
-use rustix::time::{clock_gettime, ClockId};
+use nix::time::{clock_gettime, ClockId};
 use std::time::Duration;
 
 /// Two readings of the monotonic clock further apart than this had something between them.
@@ -12,7 +12,7 @@ const ATTEMPTS: usize = 5;
 /// Time since some moment in the past; it never steps.
 #[must_use]
 pub fn monotonic() -> Duration {
-    time_of(ClockId::Monotonic)
+    time_of(ClockId::CLOCK_MONOTONIC)
 }
 
 /// Reads the monotonic and the system clock at one moment, and whether the latter is synchronised.
@@ -22,7 +22,7 @@ pub fn read() -> Reading {
     let synchronised = is_synchronised();
     for _ in 0..ATTEMPTS {
         let before = monotonic();
-        let utc = time_of(ClockId::Realtime).as_secs_f64();
+        let utc = time_of(ClockId::CLOCK_REALTIME).as_secs_f64();
         let apart = monotonic().saturating_sub(before);
         let reading = Reading { monotonic: (before + apart / 2).as_secs_f64(), utc, synchronised };
         if best.as_ref().is_none_or(|(least, _)| apart < *least) {
@@ -36,9 +36,8 @@ pub fn read() -> Reading {
 }
 
 fn time_of(clock: ClockId) -> Duration {
-    let at = clock_gettime(clock);
-    // A clock before its epoch reads as its epoch.
-    Duration::new(u64::try_from(at.tv_sec).unwrap_or_default(), at.tv_nsec as u32)
+    // Neither call can fail: both clocks exist.
+    clock_gettime(clock).map(Duration::from).unwrap_or_default()
 }
 
 /// Whether some daemon disciplines the system clock, by what it has told the kernel.

@@ -2,7 +2,7 @@
 //! A device on a pseudo-terminal: what a serial driver and a cable are for a real one.
 
 use crate::tty::{self, make_raw, Readiness};
-use rustix::event::PollFlags;
+use nix::poll::PollFlags;
 use rustix::fs::{fcntl_getfl, fcntl_setfl, open, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::{grantpt, openpt, ptsname, unlockpt, OpenptFlags};
@@ -52,7 +52,7 @@ impl Pty {
     /// # Errors
     /// The terminal is broken.
     pub fn receive(&self, bytes: &mut [u8], limit: Duration) -> io::Result<usize> {
-        if tty::wait(self.device.as_fd(), PollFlags::IN, limit)? == Readiness::Silent {
+        if tty::wait(self.device.as_fd(), PollFlags::POLLIN, limit)? == Readiness::Silent {
             return Ok(0);
         }
         match rustix::io::read(&self.device, bytes) {

@@ -7,7 +7,7 @@ use super::device::{Phase, Shared};
 use super::{Arrival, Read, Source};
 use crate::clock::monotonic;
 use crate::tty::{self, Readiness};
-use rustix::event::PollFlags;
+use nix::poll::PollFlags;
 use rustix::process::{kill_process_group, waitid, Pid, Signal, WaitId, WaitIdOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -257,7 +257,7 @@ impl Pipe {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line of its output has no end"));
         }
         std::thread::sleep(self.read_again.saturating_duration_since(Instant::now()).min(GATHER));
-        if tty::wait(self.stdout.as_fd(), PollFlags::IN, LONGEST_WAIT)? == Readiness::Readable {
+        if tty::wait(self.stdout.as_fd(), PollFlags::POLLIN, LONGEST_WAIT)? == Readiness::Readable {
             let length = self.bytes.len();
             self.bytes.resize(length + LONGEST_LINE, 0);
             let read = io::Read::read(&mut self.stdout, &mut self.bytes[length..]);
