@@ -140,7 +140,7 @@ const LAYERS = {
 			limit ? svg('path', { d: `M${round(left - width * 0.15)} ${round(y(limit))}h${round(width * 1.3)}`, 'class': 'sn-limit' }) : null);
 	}),
 	dots: (layer, x, y) => layer.dots.map(({ at, value, label, mark, tone, chosen }) => {
-		const node = svg('g', { 'class': `sn-dot ${tone ? `sn-${tone}` : ''}` }, svg('title', {}, label),
+		const node = svg('g', { 'class': tone ? `sn-dot sn-${tone}` : 'sn-dot' }, svg('title', {}, label),
 			(MARKS[mark] ?? MARKS.circle)(x(at), y(value)));
 		if (chosen) {
 			node.classList.add('sn-clickable');

@@ -171,6 +171,6 @@ return baseclass.extend({
 		return el('div', { 'class': 'alert-message sn-problems' }, el('p', {}, el('strong', {}, heading)),
 			el('ul', {}, problems.map(({ section, option, value, reason }) => el('li', {},
 				el('code', {}, [section, option].filter(Boolean).join('.')),
-				` ${value ? `“${value}” ` : ''}${reason}`))));
+				value ? ` “${value}” ` : ' ', reason))));
 	},
 });

@@ -198,7 +198,7 @@ return baseclass.extend({
 	/** A button; `work` may be asynchronous, the button is busy meanwhile. */
 	button: (label, work, kind, attributes) => {
 		const node = el('button', {
-			type: 'button', 'class': `btn cbi-button ${kind ? `cbi-button-${kind}` : ''}`, ...attributes,
+			type: 'button', 'class': kind ? `btn cbi-button cbi-button-${kind}` : 'btn cbi-button', ...attributes,
 			click: (event) => {
 				event.preventDefault();
 				node.disabled = true;

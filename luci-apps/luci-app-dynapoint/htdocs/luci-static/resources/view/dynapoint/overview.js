@@ -53,7 +53,7 @@ const stretches = (rule, transitions, now) => {
 	spans.push({ from: known, to: end, state: oldest ? oldest.from : rule.state, reason: oldest ? '' : rule.reason });
 	return spans.map(({ from, to, state, reason }) => ({
 		from, to, tone: dynapoint.tone(state),
-		label: `${dynapoint.word(state)}, ${page.moment(new Date(from).toISOString())}, ${span((to - from) / 1000)}${reason ? `: ${reason}` : ''}`,
+		label: [dynapoint.word(state), page.moment(new Date(from).toISOString()), span((to - from) / 1000), reason].filter(Boolean).join(', '),
 	}));
 };
 
@@ -164,7 +164,7 @@ return view.extend({
 			cards.forEach((card) => card.past(transitions));
 			fill(log, page.table([_('When'), _('Rule'), _('From'), _('To'), _('Reason'), _('Lasted')], transitions.slice(0, 15).map((entry) => [
 				page.time(entry.at), entry.rule, dynapoint.word(entry.from), dynapoint.badge(entry.state),
-				`${entry.reason}${entry.flapping ? ` (${_('flapping')})` : ''}`, span(entry.lasted),
+				[entry.reason, entry.flapping ? _('flapping') : null].filter(Boolean).join(', '), span(entry.lasted),
 			]), _('no change in the last 24 hours')));
 		}));
 
