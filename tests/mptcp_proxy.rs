@@ -7,6 +7,8 @@ mod bed;
 mod ends;
 #[path = "mptcp_proxy/failover.rs"]
 mod failover;
+#[path = "mptcp_proxy/flaps.rs"]
+mod flaps;
 #[path = "mptcp_proxy/guard.rs"]
 mod guard;
 #[path = "mptcp_proxy/manual.rs"]

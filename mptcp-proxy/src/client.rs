@@ -167,9 +167,12 @@ impl Client {
         let request = request.write();
         let upstreams = self.upstreams();
         let mut said = Vec::new();
-        for upstream in upstreams.iter().filter(|upstream| upstream.state() != State::Down) {
+        let usable: Vec<&Rc<Upstream>> =
+            upstreams.iter().filter(|upstream| upstream.state() != State::Down).collect();
+        for (index, upstream) in usable.iter().enumerate() {
+            let last_resort = config.fallback == Fallback::Block && index + 1 == usable.len();
             let early = Early::new(&stream, std::mem::take(&mut said));
-            match upstream.open(&request, &early).await {
+            match upstream.open(&request, &early, last_resort).await {
                 Ok(accepted) => {
                     increment(&self.counters.tunnelled);
                     let early = early.into_data();

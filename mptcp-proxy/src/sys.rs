@@ -60,6 +60,10 @@ pub struct Subflow {
     pub sent: u64,
     /// Bytes received.
     pub received: u64,
+    /// Its handshake is complete and neither end has closed it.
+    pub established: bool,
+    /// Since data or an acknowledgement was received, ms.
+    pub silent_ms: u32,
 }
 
 /// The subflows of an MPTCP connection; an error on plain TCP and on kernels before 6.7.
@@ -98,6 +102,10 @@ pub fn subflows(socket: &impl AsFd) -> io::Result<Vec<Subflow>> {
 }
 
 fn subflow(address: &SubflowInfo, detail: &TcpInfo) -> Option<Subflow> {
+    const STATE: usize = 0;
+    const ESTABLISHED: u8 = 1;
+    const LAST_DATA_RECEIVED: usize = 52;
+    const LAST_ACK_RECEIVED: usize = 56;
     const RTT: usize = 68;
     const TOTAL_RETRANS: usize = 100;
     const BYTES_ACKED: usize = 120;
@@ -111,6 +119,8 @@ fn subflow(address: &SubflowInfo, detail: &TcpInfo) -> Option<Subflow> {
         retransmits: word(TOTAL_RETRANS),
         sent: long(BYTES_ACKED),
         received: long(BYTES_RECEIVED),
+        established: detail.bytes[STATE] == ESTABLISHED,
+        silent_ms: word(LAST_DATA_RECEIVED).min(word(LAST_ACK_RECEIVED)),
     })
 }
 

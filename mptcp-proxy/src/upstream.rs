@@ -27,10 +27,17 @@ use crate::wire;
 
 /// A new connection that has no server by then goes elsewhere.
 const OPEN_LIMIT: Duration = Duration::from_millis(900);
+/// The same when it may go nowhere else.
+const LAST_RESORT_LIMIT: Duration = Duration::from_secs(4);
+/// Once client bytes have left it can go nowhere else, whatever is configured: losses are waited for.
+const EXPOSED_LIMIT: Duration = Duration::from_secs(15);
 /// The least time an answer may take before another path is tried.
 const PATIENCE: Duration = Duration::from_millis(150);
-/// Attempts for one connection.
-const MAX_ATTEMPTS: usize = 4;
+/// Attempts for one connection at the usual pace; further ones at the slow one, while there is time.
+const MAX_ATTEMPTS: u32 = 4;
+const SLOW_PACE: Duration = Duration::from_secs(1);
+/// Attempts that are under way at a time.
+const MAX_AT_ONCE: usize = 6;
 /// How long the maintenance waits for a connection.
 /// The kernel needs 3 s to give up MPTCP where a firewall drops it.
 const CONNECT_LIMIT: Duration = Duration::from_secs(6);
@@ -126,7 +133,7 @@ pub struct Accepted {
 
 /// What the client said before the server has accepted its connection.
 pub struct Early<'a> {
-    client: &'a TcpStream,
+    client: Option<&'a TcpStream>,
     data: RefCell<Vec<u8>>,
     closed: Cell<bool>,
 }
@@ -134,9 +141,14 @@ pub struct Early<'a> {
 impl<'a> Early<'a> {
     /// Takes what is there already, behind what was read before.
     pub fn new(client: &'a TcpStream, before: Vec<u8>) -> Self {
-        let early = Early { client, data: RefCell::new(before), closed: Cell::new(false) };
+        let early = Early { client: Some(client), data: RefCell::new(before), closed: Cell::new(false) };
         early.read();
         early
+    }
+
+    /// This and no more.
+    pub fn of(data: Vec<u8>) -> Self {
+        Early { client: None, data: RefCell::new(data), closed: Cell::new(true) }
     }
 
     /// What the client said.
@@ -147,21 +159,21 @@ impl<'a> Early<'a> {
     /// Waits until there is more than this.
     async fn beyond(&self, length: usize) {
         while self.data.borrow().len() <= length {
-            if self.closed.get() || self.data.borrow().len() >= EARLY {
-                return std::future::pending().await;
-            }
-            if self.client.readable().await.is_ok() {
+            let client = self.client.filter(|_| !self.closed.get() && self.data.borrow().len() < EARLY);
+            let Some(client) = client else { return std::future::pending().await };
+            if client.readable().await.is_ok() {
                 self.read();
             }
         }
     }
 
     fn read(&self) {
+        let Some(client) = self.client else { return };
         let mut data = self.data.borrow_mut();
         let mut buffer = [0; 4096];
         while data.len() < EARLY {
             let room = buffer.len().min(EARLY - data.len());
-            match self.client.try_read(&mut buffer[..room]) {
+            match client.try_read(&mut buffer[..room]) {
                 // The relay meets the end or the error again.
                 Ok(0) => return self.closed.set(true),
                 Ok(length) => data.extend(&buffer[..length]),
@@ -260,22 +272,28 @@ impl Upstream {
     }
 
     /// Opens a connection: from the pool when there is one, and over another path as well when the answer is late.
-    /// `request` is the content of the first record.
-    pub async fn open(&self, request: &[u8], early: &Early<'_>) -> Result<Accepted, Failure> {
+    /// `request` is the content of the first record; with `last_resort` there is no other way than this server.
+    pub async fn open(
+        &self,
+        request: &[u8],
+        early: &Early<'_>,
+        last_resort: bool,
+    ) -> Result<Accepted, Failure> {
         let trusted = self.heard.get().is_some_and(|heard| heard.elapsed() < TRUST);
         let exposed = Cell::new(false);
         let patience = PATIENCE.max(2 * self.rtt.get().unwrap_or_default());
-        let deadline = tokio::time::Instant::now() + OPEN_LIMIT.max(3 * patience);
+        let begun = tokio::time::Instant::now();
+        let limit = if last_resort { LAST_RESORT_LIMIT } else { OPEN_LIMIT }.max(3 * patience);
         let mut tried = Vec::new();
         let mut attempts: Vec<Attempt<'_>> = Vec::new();
-        let mut next = tokio::time::Instant::now();
+        let mut next = begun;
         let mut started = 0;
         loop {
-            let may_start = started < MAX_ATTEMPTS;
+            let deadline = begun + if exposed.get() { EXPOSED_LIMIT } else { limit };
             let finished = tokio::select! {
                 biased;
                 finished = first(&mut attempts), if !attempts.is_empty() => finished,
-                () = sleep_until(next), if may_start => {
+                () = sleep_until(next), if attempts.len() < MAX_AT_ONCE && next < deadline => {
                     let attempt = match self.take(&tried) {
                         Some(ready) => {
                             tried.extend(ready.bound);
@@ -293,7 +311,8 @@ impl Upstream {
                     }
                     attempts.push(Box::pin(attempt));
                     started += 1;
-                    next = tokio::time::Instant::now() + patience;
+                    let pace = if started < MAX_ATTEMPTS { patience } else { SLOW_PACE.max(patience) };
+                    next = tokio::time::Instant::now() + pace;
                     continue;
                 }
                 () = sleep_until(deadline) => break,
@@ -306,11 +325,12 @@ impl Upstream {
                 }
                 Err(error) => {
                     log::debug!("server {}: {error}", self.config.name);
-                    if attempts.is_empty() && !may_start {
+                    if attempts.is_empty() && started >= MAX_ATTEMPTS && !exposed.get() && !last_resort {
                         break;
                     }
                     // No need to wait for the answer of one that has failed.
-                    next = tokio::time::Instant::now();
+                    let soon = if started < MAX_ATTEMPTS { Duration::ZERO } else { patience };
+                    next = next.min(tokio::time::Instant::now() + soon);
                 }
             }
         }

@@ -197,10 +197,14 @@ pub fn service(
 }
 
 pub fn connect(namespace: &Netns, address: SocketAddr) -> TcpStream {
-    let stream = namespace.enter(|| TcpStream::connect_timeout(&address, PATIENCE).unwrap());
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
+    try_connect(namespace, address).unwrap()
+}
+
+pub fn try_connect(namespace: &Netns, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = namespace.enter(|| TcpStream::connect_timeout(&address, PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// Sends back what comes, and ends when the other side has.

@@ -11,7 +11,7 @@ use serde_json::{json, Value};
 use crate::bed::*;
 
 /// Waits until every path has this state.
-fn wait_for_paths(client: &Daemon, states: [&str; 2]) -> Value {
+pub fn wait_for_paths(client: &Daemon, states: [&str; 2]) -> Value {
     client.wait_for_status(&format!("paths {states:?}"), |status| {
         states.iter().enumerate().all(|(index, state)| status["paths"][index]["state"] == *state)
     })
@@ -70,7 +70,7 @@ fn two_subflows_carry_their_shares() {
 }
 
 /// The path stops passing packets, its links stay up.
-fn silence(bed: &Bed, path: &str) {
+pub fn silence(bed: &Bed, path: &str) {
     for router in [&bed.r1, &bed.r2] {
         let script = format!(
             "table inet silence {{ chain input {{ type filter hook prerouting priority -400; iifname {path} drop; }}; \
@@ -80,7 +80,7 @@ fn silence(bed: &Bed, path: &str) {
     }
 }
 
-fn end_silence(bed: &Bed) {
+pub fn end_silence(bed: &Bed) {
     for router in [&bed.r1, &bed.r2] {
         router.run("nft delete table inet silence");
     }

@@ -151,8 +151,9 @@ impl Health {
         None
     }
 
-    /// Time has passed; returns the state if it changed.
-    pub fn tick(&mut self, now: Instant) -> Option<State> {
+    /// Time has passed; returns the state if it changed. `carries` tells whether connections hear of the path: then it
+    /// is full, not dead, and the next lost probe asks again.
+    pub fn tick(&mut self, now: Instant, carries: impl FnOnce() -> bool) -> Option<State> {
         let timeout = self.timeout();
         while self
             .outstanding
@@ -165,7 +166,15 @@ impl Health {
             self.lost = self.lost.saturating_add(1);
         }
         let trusted = self.trusted_until.is_some_and(|until| now < until);
-        if self.lost >= self.settings.down_after && self.ever_answered && !trusted {
+        if self.lost >= self.settings.down_after
+            && self.ever_answered
+            && !trusted
+            && self.state != State::Down
+        {
+            if carries() {
+                self.lost = self.settings.down_after - 1;
+                return None;
+            }
             return self.enter(State::Down, now);
         }
         None
@@ -248,7 +257,7 @@ mod tests {
                 changes.extend(health.answered(*number, now).map(|state| (MS * step, state)));
                 false
             });
-            changes.extend(health.tick(now).map(|state| (MS * step, state)));
+            changes.extend(health.tick(now, || false).map(|state| (MS * step, state)));
             if health.due(true, now) <= now {
                 number += 1;
                 health.sent(number, now);
@@ -296,6 +305,26 @@ mod tests {
     }
 
     #[test]
+    fn a_path_that_is_full_is_not_dead() {
+        let start = Instant::now();
+        let mut health = Health::new(SETTINGS, start);
+        run(&mut health, start, MS * 1000, MS * 20, |_| true);
+        let (mut now, mut asked) = (start + MS * 1000, 0);
+        for number in 0..10 {
+            health.sent(number, now);
+            now += MS * 300;
+            let carries = || {
+                asked += 1;
+                true
+            };
+            assert_eq!(health.tick(now, carries), None);
+        }
+        assert_eq!(asked, 9, "each lost probe from the second on");
+        health.sent(11, now);
+        assert_eq!(health.tick(now + MS * 300, || false), Some(State::Down));
+    }
+
+    #[test]
     fn single_losses_do_not_take_a_path_down() {
         let start = Instant::now();
         let mut health = Health::new(SETTINGS, start);
@@ -331,7 +360,7 @@ mod tests {
                 match what {
                     0 => health.sent(number, now),
                     1 => drop(health.answered(number, now)),
-                    2 => drop(health.tick(now)),
+                    2 => drop(health.tick(now, || number % 2 == 0)),
                     _ => drop(health.proven(now)),
                 }
                 prop_assert!(health.outstanding.len() <= MAX_OUTSTANDING);

@@ -22,6 +22,7 @@ use crate::connections::Connections;
 use crate::interfaces::Devices;
 use crate::net;
 use crate::session::PROBE_LENGTH;
+use crate::sys;
 use crate::upstream::Upstream;
 
 /// Our rules, just behind the one for intercepted packets.
@@ -31,8 +32,12 @@ const EEXIST: i32 = 17;
 const AFTERGLOW: Duration = Duration::from_secs(5);
 /// Changes that come together are handled together.
 const SETTLE: Duration = Duration::from_millis(20);
+/// A path over which a connection heard of the far end within this time (ms) is not dead, whatever became of its probes.
+const HEARD: u32 = 100;
 /// The kernel's tables are compared at least this often, in case a change was made behind our back.
 const RESYNC: Duration = Duration::from_secs(60);
+/// How soon it is looked again whether an endpoint that had to stay can go: at first, and later.
+const POSTPONED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
 /// Asks which devices the interfaces have now.
 pub type FindDevices = Rc<dyn Fn() -> std::pin::Pin<Box<dyn std::future::Future<Output = Devices>>>>;
@@ -54,6 +59,8 @@ pub struct Manager {
     number: std::cell::Cell<u64>,
     last_active: std::cell::Cell<Option<Instant>>,
     find_devices: FindDevices,
+    /// An endpoint has to go and cannot yet; the pause before the next look.
+    postponed: std::cell::Cell<Option<Duration>>,
     /// Told of every change of links and addresses.
     pub network_changed: tokio::sync::Notify,
 }
@@ -83,6 +90,7 @@ impl Manager {
             number: std::cell::Cell::new(0),
             last_active: std::cell::Cell::new(None),
             find_devices,
+            postponed: std::cell::Cell::new(None),
             network_changed: tokio::sync::Notify::new(),
         })
     }
@@ -123,7 +131,12 @@ impl Manager {
                     self.network_changed.notify_one();
                 }
                 () = self.paths.changed.notified() => {}
-                () = sleep(RESYNC) => {}
+                () = sleep(self.postponed.get().unwrap_or(RESYNC)) => {
+                    if self.postponed.get().is_some() {
+                        self.endpoints();
+                        continue;
+                    }
+                }
             }
             if let Some(monitor) = &mut monitor {
                 // What else has come in the meantime is covered by the dump that follows.
@@ -305,12 +318,20 @@ impl Manager {
                 }
             }
         }
+        let mut postponed = false;
         let result = manager.endpoints().and_then(|present| {
             for endpoint in &present {
-                let wanted = wanted
+                let kept = wanted
                     .iter()
                     .any(|wanted| wanted.address == endpoint.address && wanted.flags == endpoint.flags);
-                if !wanted && self.ours.borrow_mut().remove(&endpoint.address) {
+                if kept || !self.ours.borrow().contains(&endpoint.address) {
+                    continue;
+                }
+                if self.is_last_leg(endpoint.address) {
+                    postponed = true;
+                    continue;
+                }
+                if self.ours.borrow_mut().remove(&endpoint.address) {
                     manager.delete(endpoint)?;
                 }
             }
@@ -333,12 +354,43 @@ impl Manager {
         if let Err(error) = result {
             log::warn!("MPTCP endpoints: {error}");
         }
+        let pause = self.postponed.get().map_or(POSTPONED.0, |pause| (pause * 2).min(POSTPONED.1));
+        if self.postponed.replace(postponed.then_some(pause)).is_none() && postponed {
+            self.paths.changed.notify_one();
+        }
         let ours: String = self.ours.borrow().iter().map(|address| format!("{address}\n")).collect();
         if std::fs::read_to_string(&self.record).unwrap_or_default() != ours {
             if let Err(error) = std::fs::write(&self.record, ours) {
                 log::warn!("{}: {error}", self.record.display());
             }
         }
+    }
+
+    /// Whether connections receive anything over this path.
+    fn carries(&self, path: &Path) -> bool {
+        let hears = |subflow: &sys::Subflow| {
+            subflow.established && subflow.silent_ms < HEARD && path.has(subflow.local.ip())
+        };
+        self.connections.list().iter().any(|connection| {
+            let tunnel = connection.tunnel.borrow();
+            let subflows = tunnel.as_ref().and_then(|tunnel| sys::subflows(tunnel.as_ref()).ok());
+            subflows.is_some_and(|subflows| subflows.iter().any(hears))
+        })
+    }
+
+    /// Whether a connection would be left without any subflow if those of this address were closed. The kernel ends it
+    /// at once then when one direction has ended already, and it cannot go on in any case before another is made.
+    fn is_last_leg(&self, address: IpAddr) -> bool {
+        self.connections.list().iter().any(|connection| {
+            let tunnel = connection.tunnel.borrow();
+            let Some(subflows) = tunnel.as_ref().and_then(|tunnel| sys::subflows(tunnel.as_ref()).ok())
+            else {
+                return false;
+            };
+            let stands_on = |subflow: &sys::Subflow| subflow.local.ip() == address;
+            subflows.iter().any(stands_on)
+                && !subflows.iter().any(|subflow| subflow.established && !stands_on(subflow))
+        })
     }
 
     fn start_probers(self: &Rc<Self>) {
@@ -389,11 +441,9 @@ impl Manager {
                 self.number.set(self.number.get() + 1);
                 let number = self.number.get();
                 if let (Some(probe), Some((_, socket))) = (upstream.probe(number), &socket) {
-                    if socket
-                        .try_send(&probe)
-                        .is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
-                    {
-                        log::trace!("path {}: a probe could not be sent", path.config.name);
+                    // Past the runtime, which does not know yet that a new socket is ready.
+                    if let Err(error) = socket2::SockRef::from(socket).send(&probe) {
+                        log::trace!("path {}: a probe could not be sent: {error}", path.config.name);
                     }
                 }
                 path.health.borrow_mut().sent(number, now);
@@ -415,7 +465,9 @@ impl Manager {
                     // ICMP errors say no more than the silence does.
                     Err(_) => None,
                 },
-                () = sleep_until(wake.into()) => path.health.borrow_mut().tick(Instant::now()),
+                () = sleep_until(wake.into()) => {
+                    path.health.borrow_mut().tick(Instant::now(), || self.carries(&path))
+                }
                 () = path.changed.notified() => None,
                 // An idle probe may be far away.
                 () = self.paths.traffic.notified() => None,
