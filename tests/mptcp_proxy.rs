@@ -3,6 +3,10 @@
 
 #[path = "mptcp_proxy/bed.rs"]
 mod bed;
+#[path = "mptcp_proxy/datagrams.rs"]
+mod datagrams;
+#[path = "mptcp_proxy/domains.rs"]
+mod domains;
 #[path = "mptcp_proxy/ends.rs"]
 mod ends;
 #[path = "mptcp_proxy/failover.rs"]

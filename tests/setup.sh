@@ -12,6 +12,7 @@ test_parts="$build_parts
 	mosquitto:mosquitto mosquitto_sub:mosquitto-clients /usr/sbin/exim4:exim4-daemon-light
 	cmake:cmake make:make c++:g++ /usr/lib/llvm-*/lib/libclang.so:libclang-dev
 	chromium:chromium node:nodejs npm:npm
+	dnsmasq:dnsmasq-base
 	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux
 	busybox:busybox-static shellcheck:shellcheck"
 

@@ -13,12 +13,16 @@ use tokio::time::timeout;
 
 use crate::config::{self, Fallback, Mode};
 use crate::connections::{Connections, Limits, Way};
+use crate::early::Early;
 use crate::net::{self, Outgoing};
 use crate::record::Cipher;
 use crate::relay::{self, Awaited, Broken, Relay, Shield};
 use crate::session::{self, Greeting};
 use crate::socks::{self, Command, Reply, Target};
-use crate::upstream::{Accepted, Early, State, Upstream};
+use crate::udp::entry::Entry;
+use crate::udp::resolver;
+use crate::udp::transparent::Intercepted;
+use crate::upstream::{Accepted, State, Upstream};
 use crate::wire::Request;
 
 /// A program has this long to say what it wants of the SOCKS5 listener.
@@ -46,6 +50,8 @@ pub struct Client {
     config: RefCell<Rc<config::Client>>,
     upstreams: RefCell<Vec<Rc<Upstream>>>,
     connections: Rc<Connections>,
+    /// Its datagrams.
+    pub entry: Rc<Entry>,
     /// What happened so far.
     pub counters: Counters,
 }
@@ -57,16 +63,19 @@ impl Client {
         upstreams: Vec<Rc<Upstream>>,
         connections: Rc<Connections>,
     ) -> Rc<Self> {
+        let entry = Entry::new(config.clone(), upstreams.clone(), connections.clone());
         Rc::new(Client {
             config: RefCell::new(config),
             upstreams: RefCell::new(upstreams),
             connections,
+            entry,
             counters: Counters::default(),
         })
     }
 
     /// Takes over a new configuration of the same section; connections live on.
     pub fn reconfigure(&self, config: Rc<config::Client>, upstreams: Vec<Rc<Upstream>>) {
+        self.entry.reconfigure(config.clone(), upstreams.clone());
         self.config.replace(config);
         self.upstreams.replace(upstreams);
     }
@@ -103,15 +112,28 @@ impl Client {
         Ok(listeners)
     }
 
-    /// Accepts for ever.
-    pub async fn run(self: Rc<Self>, listener: TcpListener) {
+    /// The sockets for the datagrams of this configuration, for both families where the kernel has both.
+    pub fn listen_for_datagrams(config: &config::Client) -> io::Result<Vec<Intercepted>> {
+        if config.mode != Mode::Tproxy || !config.udp {
+            return Ok(Vec::new());
+        }
+        let mut sockets = vec![Intercepted::listen(false, config.listen_port)?];
+        // A kernel without IPv6 has no IPv6 traffic to take.
+        sockets.extend(Intercepted::listen(true, config.listen_port).ok());
+        Ok(sockets)
+    }
+
+    /// Accepts for ever; with a fixed target all connections lead there.
+    pub async fn run(self: Rc<Self>, listener: TcpListener, fixed: Option<Target>) {
         loop {
             match listener.accept().await {
                 Ok((stream, source)) => {
-                    let client = self.clone();
+                    let (client, fixed) = (self.clone(), fixed.clone());
                     tokio::task::spawn_local(async move {
                         // What is only needed until the tunnel is open must not stay in memory with the connection.
-                        if let Some((relay, guard, pass_on)) = Box::pin(client.open(stream, source)).await {
+                        if let Some((relay, guard, pass_on)) =
+                            Box::pin(client.open(stream, source, fixed)).await
+                        {
                             client.relay(relay, &guard, pass_on).await;
                         }
                     });
@@ -141,11 +163,15 @@ impl Client {
         &self,
         mut stream: TcpStream,
         source: SocketAddr,
+        fixed: Option<Target>,
     ) -> Option<(Box<Relay>, crate::connections::Guard, bool)> {
         net::prepare(&stream);
         let config = self.config();
         let source = net::canonical(source);
+        let socks = config.mode == Mode::Socks && fixed.is_none();
+        let intercepted = config.mode != Mode::Socks && fixed.is_none();
         let target = match config.mode {
+            _ if fixed.is_some() => fixed.ok_or_else(|| io::ErrorKind::NotFound.into()),
             Mode::Tproxy => stream.local_addr().map(net::canonical).map(Target::Address),
             Mode::Redirect => net::original_destination(&stream).map(Target::Address),
             Mode::Socks => {
@@ -157,11 +183,10 @@ impl Client {
             net::reset(&stream);
             return None;
         };
-        if config.mode != Mode::Socks && is_ourselves(&stream, &target, config.listen_port) {
+        if intercepted && is_ourselves(&stream, &target, config.listen_port) {
             net::reset(&stream);
             return None;
         }
-        let socks = config.mode == Mode::Socks;
         let request =
             Request { number: session::random(), command: Command::Connect, target: target.clone(), source };
         let request = request.write();
@@ -190,7 +215,7 @@ impl Client {
                 Err(_) => said = early.into_data(),
             }
         }
-        self.without_tunnel(stream, source, target, said, &config).await
+        self.without_tunnel(stream, source, target, said, socks).await
     }
 
     async fn without_tunnel(
@@ -199,16 +224,16 @@ impl Client {
         source: SocketAddr,
         target: Target,
         early: Vec<u8>,
-        config: &config::Client,
+        socks: bool,
     ) -> Option<(Box<Relay>, crate::connections::Guard, bool)> {
-        let socks = config.mode == Mode::Socks;
+        let config = self.config();
         if config.fallback == Fallback::Block {
             increment(&self.counters.blocked);
             return refuse(stream, Reply::GeneralFailure, socks).await;
         }
         increment(&self.counters.direct);
         let guard = self.connections.register(source, target, Way::Direct);
-        let (way_out, reply) = match connect_directly(&guard.target).await {
+        let (way_out, reply) = match connect_directly(&guard.target, &config).await {
             Ok(way_out) => (way_out, Reply::Succeeded),
             Err(error) => return refuse(stream, Reply::from_error(&error), socks).await,
         };
@@ -256,12 +281,16 @@ fn tunnelled(local: TcpStream, accepted: Accepted, early: &[u8], cipher: Cipher,
     })
 }
 
-async fn connect_directly(target: &Target) -> io::Result<TcpStream> {
+async fn connect_directly(target: &Target, config: &config::Client) -> io::Result<TcpStream> {
     let outgoing = Outgoing::default();
     match target {
         Target::Address(address) => outgoing.connect(*address, DIRECT_LIMIT).await,
         Target::Name(name, port) => {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((&**name, *port)).await?.collect();
+            let found: Vec<SocketAddr> = if resolver::is_resolver(target) {
+                resolver::of_uplink(&config.resolv_file)
+            } else {
+                tokio::net::lookup_host((&**name, *port)).await?.collect()
+            };
             let mut failure = io::ErrorKind::HostUnreachable.into();
             for address in found {
                 match outgoing.connect(address, DIRECT_LIMIT / 4).await {

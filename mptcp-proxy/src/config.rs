@@ -2,6 +2,7 @@
 //! `/etc/config/mptcp-proxy` as a valid configuration.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -91,6 +92,14 @@ pub struct Client {
     pub idle_timeout: Duration,
     /// The same after one direction has ended.
     pub half_open_timeout: Duration,
+    /// Datagrams are taken as well (`tproxy` only).
+    pub udp: bool,
+    /// A socket of the LAN that neither sends nor receives is forgotten after this.
+    pub udp_timeout: Duration,
+    /// Where dnsmasq may ask for names; 0 for nowhere.
+    pub dns_port: u16,
+    /// Names the uplink's resolvers, for the time no server answers.
+    pub resolv_file: PathBuf,
 }
 
 /// A server as its clients know it.
@@ -125,6 +134,8 @@ pub struct Server {
     pub congestion: Option<String>,
     /// Who may use it.
     pub users: Vec<User>,
+    /// Names the resolvers that answer the clients' questions.
+    pub resolv_file: PathBuf,
     /// A connection that does nothing is ended after this.
     pub idle_timeout: Duration,
     /// The same after one direction has ended.
@@ -309,6 +320,10 @@ impl Client {
             congestion: reader.parsed("congestion", word),
             idle_timeout: reader.duration("idle_timeout", MINUTE..=7 * DAY, 120 * MINUTE),
             half_open_timeout: reader.duration("half_open_timeout", Duration::from_secs(1)..=DAY, MINUTE),
+            udp: reader.flag("udp", true),
+            udp_timeout: reader.duration("udp_timeout", Duration::from_secs(1)..=DAY, MINUTE),
+            dns_port: reader.integer("dns_port", 0..=u16::MAX, 0),
+            resolv_file: resolv_file(&mut reader),
         };
         let sources = [&client.interfaces, &client.zones, &client.devices];
         if mode != Mode::Socks && sources.iter().all(|list| list.is_empty()) {
@@ -338,6 +353,7 @@ impl Server {
             proxy_protocol: reader.flag("proxy_protocol", false),
             congestion: reader.parsed("congestion", word),
             users: own.map(|(_, user)| user.clone()).collect(),
+            resolv_file: resolv_file(&mut reader),
             idle_timeout: reader.duration("idle_timeout", MINUTE..=7 * DAY, 120 * MINUTE),
             half_open_timeout: reader.duration("half_open_timeout", Duration::from_secs(1)..=DAY, MINUTE),
         };
@@ -407,6 +423,12 @@ impl PathConfig {
         });
         marked.collect()
     }
+}
+
+/// Where netifd writes the resolvers of the uplinks: those of `/etc/resolv.conf` are this router's own dnsmasq, which
+/// may ask us.
+fn resolv_file(reader: &mut Reader<'_>) -> PathBuf {
+    reader.text("resolv_file", "/tmp/resolv.conf.d/resolv.conf.auto").into()
 }
 
 fn read_key(reader: &mut Reader<'_>) -> Option<Key> {

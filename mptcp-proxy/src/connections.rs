@@ -109,6 +109,11 @@ impl Connection {
         }
     }
 
+    /// Whether it was ended from outside.
+    pub fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
     /// Whether it was ended from outside; wakes the task when it is.
     pub fn poll_ended(&self, context: &Context<'_>) -> bool {
         let mut waker = self.waker.borrow_mut();

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -22,6 +23,7 @@ use crate::net;
 use crate::path::manager::Manager;
 use crate::path::Paths;
 use crate::server::Server;
+use crate::udp::{dns, resolver};
 use crate::upstream::Upstream;
 
 /// Open connections may go on this long after SIGTERM.
@@ -61,9 +63,13 @@ pub struct Daemon {
 struct RunningClient {
     client: Rc<Client>,
     tasks: Vec<Task>,
+    /// Tasks for datagrams and names, and the configuration they were made for.
+    datagrams: ((bool, u16), Vec<Task>),
     upstreams: Vec<RunningUpstream>,
     /// What the table was made from; `None` while it is not up.
     intercepting: Option<String>,
+    /// The domains whose sets are up.
+    domains: Option<Vec<String>>,
 }
 
 struct RunningUpstream {
@@ -196,6 +202,10 @@ impl Daemon {
             running.upstreams = self.upstreams(config, std::mem::take(&mut running.upstreams));
             let upstreams = running.upstreams.iter().map(|running| running.upstream.clone()).collect();
             running.client.reconfigure(config.clone(), upstreams);
+            if running.datagrams.0 != (config.udp, config.dns_port) {
+                running.datagrams.1.clear();
+                running.datagrams = start_datagrams(&running.client);
+            }
             new.push(running);
         }
         for gone in old {
@@ -214,9 +224,17 @@ impl Daemon {
             let client = Client::new(config.clone(), used, self.connections.clone());
             match Client::listen(config) {
                 Ok(listeners) => {
-                    let run = |listener| Task(spawn_local(client.clone().run(listener)));
+                    let run = |listener| Task(spawn_local(client.clone().run(listener, None)));
                     let tasks = listeners.into_iter().map(run).collect();
-                    new.push(RunningClient { client, tasks, upstreams, intercepting: None });
+                    let datagrams = start_datagrams(&client);
+                    new.push(RunningClient {
+                        client,
+                        tasks,
+                        datagrams,
+                        upstreams,
+                        intercepting: None,
+                        domains: None,
+                    });
                 }
                 Err(error) => {
                     log::error!(
@@ -264,6 +282,12 @@ impl Daemon {
             let config = running.client.config();
             if config.mode == Mode::Socks || self.draining.get() {
                 continue;
+            }
+            if running.domains.as_ref() != Some(&config.bypass_domains) {
+                match intercept::put_up_domains(&config, running.domains.is_some()) {
+                    Ok(()) => running.domains = Some(config.bypass_domains.clone()),
+                    Err(error) => log::error!("client {}: domains: {error}", config.name),
+                }
             }
             let devices = devices.of_client(&config);
             let own: Vec<Prefix> = own.clone();
@@ -359,6 +383,37 @@ impl Daemon {
     pub fn servers(&self) -> Vec<Rc<Server>> {
         self.servers.borrow().iter().map(|running| running.server.clone()).collect()
     }
+}
+
+/// Everything of a client half that is not TCP. What cannot be served is said, and the rest goes on.
+fn start_datagrams(client: &Rc<Client>) -> ((bool, u16), Vec<Task>) {
+    let config = client.config();
+    let mut tasks = vec![Task(spawn_local(client.entry.clone().sweep()))];
+    match Client::listen_for_datagrams(&config) {
+        Ok(sockets) => {
+            tasks.extend(
+                sockets.into_iter().map(|socket| Task(spawn_local(client.entry.clone().run(socket)))),
+            );
+        }
+        Err(error) => log::error!("client {}: datagrams cannot be taken: {error}", config.name),
+    }
+    if config.dns_port != 0 {
+        let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns_port);
+        match (net::udp_socket(address), net::listen_plain(address)) {
+            (Ok(socket), Ok(listener)) => {
+                tasks.push(Task(spawn_local(dns::run(client.entry.clone(), socket))));
+                tasks.push(Task(spawn_local(client.clone().run(listener, Some(resolver::target())))));
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                log::error!(
+                    "client {}: names cannot be served at port {}: {error}",
+                    config.name,
+                    config.dns_port
+                );
+            }
+        }
+    }
+    ((config.udp, config.dns_port), tasks)
 }
 
 fn start_server(config: Rc<config::Server>, connections: Rc<Connections>) -> io::Result<RunningServer> {

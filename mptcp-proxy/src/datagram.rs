@@ -115,7 +115,8 @@ impl Datagrams {
     }
 }
 
-fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
+/// An address of the kernel as ours.
+pub(crate) fn address(storage: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = storage.as_sockaddr_in() {
         return Some(SocketAddr::new(v4.ip().into(), v4.port()));
     }

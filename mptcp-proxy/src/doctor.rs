@@ -10,7 +10,7 @@ use crate::config::{self, Mode};
 use crate::daemon::Daemon;
 use crate::intercept::{self, Interception};
 use crate::net::{self, Outgoing};
-use crate::path::Path;
+use crate::path::{manager, Path};
 use crate::upstream::State;
 
 /// A server has this long to take a connection over a path.
@@ -136,18 +136,23 @@ fn kernel() -> Check {
     }
 }
 
-/// The kernel stops trying MPTCP after its SYNs were dropped, for `blackhole_timeout`.
+/// The kernel gives MPTCP up on all paths when packets of one were lost, unless told not to.
 fn blackholes() -> Option<Check> {
-    let text = std::fs::read_to_string("/proc/net/netstat").ok()?;
-    let count = counter(&text, "MPTcpExt:", "Blackhole")?;
-    if count == 0 {
-        return Some(Check::new("firewalls on the way", Verdict::Ok, "none drops MPTCP", ""));
+    let timeout = std::fs::read_to_string(manager::BLACKHOLE_TIMEOUT).ok()?;
+    let name = "lost packets";
+    if timeout.trim() == "0" {
+        return Some(Check::new(name, Verdict::Ok, "the kernel does not give MPTCP up for them", ""));
     }
+    let text = std::fs::read_to_string("/proc/net/netstat").ok()?;
+    let count = counter(&text, "MPTcpExt:", "Blackhole").unwrap_or(0);
     Some(Check::new(
-        "firewalls on the way",
+        name,
         Verdict::Warn,
-        format!("the kernel gave up MPTCP {count} times because it was dropped"),
-        "set net.mptcp.blackhole_timeout to 0 if only one path is concerned, and set that path's role to off",
+        format!(
+            "the kernel gives MPTCP up for {} s when packets are lost; it has {count} times",
+            timeout.trim()
+        ),
+        "sysctl -w net.mptcp.blackhole_timeout=0",
     ))
 }
 

@@ -79,30 +79,39 @@ impl Interception<'_> {
         if !draining {
             rule(&format!("iifname != {{ {} }} return", devices.join(", ")));
         }
-        rule("meta l4proto != tcp return");
+        let udp = self.client.udp && self.client.mode == Mode::Tproxy && !draining;
+        let taken = if udp { "{ tcp, udp }" } else { "tcp" };
+        rule(&format!("meta l4proto != {taken} return"));
         rule("fib daddr type { local, broadcast, multicast } return");
         let mark = self.client.mark;
         if self.client.mode == Mode::Tproxy {
-            rule(&format!("socket transparent 1 meta mark set meta mark | {mark:#x} accept"));
+            // Not for datagrams: the socket that answers in a target's name would swallow them.
+            rule(&format!(
+                "meta l4proto tcp socket transparent 1 meta mark set meta mark | {mark:#x} accept"
+            ));
             rule("tcp flags & (syn | ack) != syn return");
         }
         if draining {
             text.push_str("\t}\n}\n");
             return text;
         }
+        if !self.client.bypass_domains.is_empty() {
+            let bit = bypass_bit(mark);
+            rule(&format!("meta mark & {bit:#x} == {bit:#x} return"));
+        }
         rule("ip daddr @bypass4 return");
         rule("ip6 daddr @bypass6 return");
         rule("ip saddr @source4 return");
         rule("ip6 saddr @source6 return");
         for (first, last) in &self.client.bypass_ports {
-            rule(&format!("tcp dport {first}-{last} return"));
+            rule(&format!("th dport {first}-{last} return"));
         }
         let port = self.client.listen_port;
         match self.client.mode {
             Mode::Tproxy => {
                 for family in ["ip", "ip6"] {
                     rule(&format!(
-                        "meta nfproto {} meta l4proto tcp tproxy {family} to :{port} meta mark set meta mark | {mark:#x} accept",
+                        "meta nfproto {} meta l4proto {taken} tproxy {family} to :{port} meta mark set meta mark | {mark:#x} accept",
                         if family == "ip" { "ipv4" } else { "ipv6" }
                     ));
                 }
@@ -120,6 +129,42 @@ impl Interception<'_> {
         }
         nft(&self.script(false))
     }
+}
+
+/// The bit that marks packets to addresses dnsmasq has learned: the neighbour of our mark.
+fn bypass_bit(mark: u32) -> u32 {
+    mark.rotate_left(1)
+}
+
+/// Puts up the table of the domains, or takes it away where none is left alone. What dnsmasq has put into its sets stays
+/// there unless `anew`: dnsmasq adds an address when it learns it, and not again while it remembers it.
+pub fn put_up_domains(client: &Client, anew: bool) -> io::Result<()> {
+    let mut text = format!("add table inet {DOMAINS}\n");
+    if anew || client.bypass_domains.is_empty() {
+        text.push_str(&format!("delete table inet {DOMAINS}\n"));
+    }
+    if !client.bypass_domains.is_empty() {
+        let bit = bypass_bit(client.mark);
+        text.push_str(&format!(
+            "add table inet {DOMAINS}\n\
+             add set inet {DOMAINS} domain4 {{ type ipv4_addr; size 65535; }}\n\
+             add set inet {DOMAINS} domain6 {{ type ipv6_addr; size 65535; }}\n\
+             add chain inet {DOMAINS} prerouting {{ type filter hook prerouting priority mangle - 1; }}\n\
+             flush chain inet {DOMAINS} prerouting\n\
+             add rule inet {DOMAINS} prerouting ip daddr @domain4 meta mark set meta mark | {bit:#x}\n\
+             add rule inet {DOMAINS} prerouting ip6 daddr @domain6 meta mark set meta mark | {bit:#x}\n"
+        ));
+    }
+    nft(&text)
+}
+
+/// What dnsmasq has to be told for these domains; nothing where there are none.
+pub fn dnsmasq_snippet<'a>(domains: impl IntoIterator<Item = &'a str>) -> String {
+    let names: String = domains.into_iter().map(|domain| format!("/{domain}")).collect();
+    if names.is_empty() {
+        return names;
+    }
+    format!("nftset={names}/4#inet#{DOMAINS}#domain4,6#inet#{DOMAINS}#domain6\n")
 }
 
 /// Takes the table away, and the rule and route; what is not there is no error.

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::rc::Rc;
 
 use mptcp_proxy::daemon::{self, Daemon};
+use mptcp_proxy::intercept;
 use mptcp_proxy::service;
 use mptcp_proxy::session::Key;
 use mptcp_proxy::watch::{Trend, Watch};
@@ -23,6 +24,13 @@ const SPEC: Spec = Spec {
             usage: "",
             about: "check everything the proxy needs, and say what to do",
             help: "Asks the running daemon. Each line is ok, warn or fail; the exit code is 1 if any line is fail.",
+        },
+        Subcommand {
+            name: "dnsmasq",
+            usage: "",
+            about: "print what dnsmasq has to be told for the domains of bypass_domain",
+            help: "One line for a file in dnsmasq's conf-dir, nothing where no domain is configured. The init script puts \
+                   it there.",
         },
         Subcommand {
         name: "genkey",
@@ -53,6 +61,7 @@ fn main() -> ExitCode {
             cli::finish(&SPEC, cli::print(&format!("{}\n", Key::generate().expose())))
         }
         Command::Other(name, _) if name == "doctor" => ask_doctor(&common),
+        Command::Other(name, _) if name == "dnsmasq" => print_snippet(&common),
         Command::Other(name, _) => cli::fail(&SPEC, format_args!("{name}: no such command")),
     }
 }
@@ -85,6 +94,17 @@ fn ask_doctor(common: &Common) -> ExitCode {
         return ExitCode::FAILURE;
     }
     printed
+}
+
+fn print_snippet(common: &Common) -> ExitCode {
+    match daemon::read(&common.source) {
+        Ok((config, _)) => {
+            let clients = config.clients.iter().filter(|_| config.enabled);
+            let domains = clients.flat_map(|client| client.bypass_domains.iter().map(String::as_str));
+            cli::finish(&SPEC, cli::print(&intercept::dnsmasq_snippet(domains)))
+        }
+        Err(error) => cli::fail(&SPEC, error),
+    }
 }
 
 fn hostname() -> String {

@@ -3,7 +3,10 @@
 //!
 //! - Sockets are edge-triggered; one buffer per thread serves all connections, and a connection owns memory only for
 //!   what the other side did not take yet.
-//! - The end of one direction is passed on as such (half-close). A reset, a time-out or a forged record of one side
+//! - The end of one direction is passed on as such (half-close); between the halves by the record that ends the stream
+//!   alone, because the kernel makes no new subflow for a connection whose one direction has ended.
+//! - A tunnel is closed once the other half has acknowledged everything: what the kernel still holds then is lost when
+//!   the last subflow goes. A reset of one side, a time-out or a forged record
 //!   resets the other: a cut transfer must never look complete.
 //! - With a [`Shield`] the tunnel side is cut into records (`record.rs`); plaintext is read with gaps for headers and
 //!   tags and decrypted in place, so that sealing costs no copy.
@@ -14,14 +17,17 @@ use std::io::{self, IoSliceMut};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::{ready, Context, Poll};
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::connections::{Connection, Phase};
 use crate::net;
 use crate::record::{Opened, Opener, Sealer, HEADER, MAX_CONTENT, MAX_RECORD, TAG};
 use crate::socks::{self, Reply};
+use crate::sys;
 
 /// Size of the thread's buffer.
 const BUFFER: usize = 256 * 1024;
@@ -29,6 +35,11 @@ const BUFFER: usize = 256 * 1024;
 const RECORDS: usize = BUFFER / MAX_RECORD;
 /// Buffers that one connection may move before the others get their turn.
 const TURNS: usize = 8;
+
+/// How long a tunnel that has ended may wait for its last acknowledgements, and how often it looks.
+const LINGER: Duration = Duration::from_secs(60);
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(500);
 
 thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
@@ -149,7 +160,10 @@ pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broke
     })
     .await;
     match &result {
-        Ok(()) => {}
+        Ok(()) => {
+            drop(local);
+            acknowledged(&tunnel, connection).await;
+        }
         Err(Broken::Refused(_)) if pass_on => {
             // The reply says it; it fits the empty buffer of a socket that was sent nothing yet.
             let _ = local.try_write(&inward.rest);
@@ -160,6 +174,18 @@ pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broke
         }
     }
     result
+}
+
+/// Waits until the peer has acknowledged what was sent, for a while.
+async fn acknowledged(tunnel: &TcpStream, connection: &Connection) {
+    let (begun, mut pause) = (Instant::now(), FIRST_LOOK);
+    while sys::unacknowledged(tunnel).is_ok_and(|bytes| bytes > 0) && begun.elapsed() < LINGER {
+        if connection.has_ended() {
+            return;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LAST_LOOK);
+    }
 }
 
 /// One direction.
@@ -228,7 +254,9 @@ impl Pump {
         for _ in 0..TURNS {
             ready!(self.poll_flush(context, to))?;
             if self.ended {
-                SockRef::from(to).shutdown(Shutdown::Write)?;
+                if !matches!(self.codec, Codec::Seal(_)) {
+                    SockRef::from(to).shutdown(Shutdown::Write)?;
+                }
                 self.done = true;
                 return Poll::Ready(Ok(()));
             }

@@ -21,6 +21,8 @@ use crate::record::{Cipher, Opened, MAX_RECORD};
 use crate::relay::{self, Broken, Relay, Shield};
 use crate::session::{self, ServerSession, Welcome, ASK, ASK_LENGTH, HELLO, HELLO_LENGTH, PROBE_LENGTH};
 use crate::socks::{self, Command, Reply, Target};
+use crate::udp::carrier::{Carrier, Receiver};
+use crate::udp::{resolver, serve};
 use crate::wire::{self, Request};
 
 /// A connection has to prove the key in this time; who cannot, learns nothing and is left alone until then.
@@ -33,6 +35,8 @@ const READY_LIMIT: Duration = Duration::from_secs(900);
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 /// One of several addresses of a name has to answer in this time.
 const ONE_OF_MANY_LIMIT: Duration = Duration::from_secs(4);
+/// A flow of datagrams that is not used is forgotten after this (RFC 4787 4.3), unless the client does so before.
+const FLOW_LIMIT: Duration = Duration::from_secs(300);
 /// Tickets of one user.
 const MAX_SESSIONS: usize = 32;
 /// How long a request's number is remembered.
@@ -273,6 +277,10 @@ impl Server {
             self.connections.register(request.source, request.target.clone(), Way::Served(user.name.clone()));
         let tunnel = Rc::new(stream);
         guard.tunnel.replace(Some(tunnel.clone()));
+        if request.command == Command::UdpAssociate && self.check_limits(user).is_ok() {
+            self.serve_datagrams(&tunnel, welcome, received, &guard).await;
+            return None;
+        }
         let connected = match self.check_limits(user) {
             Ok(()) => self.connect(&request).await,
             Err(reply) => Err(reply),
@@ -298,6 +306,51 @@ impl Server {
         };
         let relay = Relay { local, tunnel, shield, received, unsent, awaited: None, opened_locally: false };
         Some((Box::new(relay), guard))
+    }
+
+    /// Carries the datagrams of one lane until its tunnel ends.
+    async fn serve_datagrams(
+        &self,
+        tunnel: &Rc<TcpStream>,
+        welcome: Box<Welcome>,
+        received: Vec<u8>,
+        guard: &Guard,
+    ) {
+        let Welcome { cipher, mut sealer, opener, .. } = *welcome;
+        let (mut content, mut reply) = (Vec::new(), Vec::new());
+        socks::write_reply(Reply::Succeeded, net::any(false, 0), &mut content);
+        sealer.append(&content, &mut reply);
+        let (sealer, opener) = match cipher {
+            Cipher::None => (None, None),
+            Cipher::ChaCha20Poly1305 | Cipher::Aes256Gcm => (Some(sealer), Some(opener)),
+        };
+        let connection = Rc::clone(guard);
+        let carrier = Carrier::new(tunnel.clone(), connection, false, sealer, reply);
+        let receiver = Receiver { opener, reply: None, awaited: false, received };
+        let served = serve::serve(&carrier, receiver, FLOW_LIMIT, |target| self.resolve_datagram(target));
+        if let Err(error) = served.await {
+            log::debug!("datagrams of {}: {error}", guard.source);
+        }
+    }
+
+    /// Where a datagram may go.
+    fn resolve_datagram(&self, target: &Target) -> Vec<SocketAddr> {
+        let config = self.config.borrow();
+        match target {
+            target if resolver::is_resolver(target) => resolver::of_uplink(&config.resolv_file),
+            Target::Address(address) => {
+                let own = self.own_addresses.borrow();
+                match acl::check(address.ip(), &config.allow, &config.deny, &own) {
+                    Ok(()) => vec![*address],
+                    Err(reason) => {
+                        increment(&self.counters.denied);
+                        log::debug!("server {}: a datagram to {address} refused: {reason}", config.name);
+                        Vec::new()
+                    }
+                }
+            }
+            Target::Name(..) => Vec::new(),
+        }
     }
 
     fn check_limits(&self, user: &config::User) -> Result<(), Reply> {
@@ -335,6 +388,9 @@ impl Server {
 
     /// The addresses of the target that may be reached.
     async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, Reply> {
+        if resolver::is_resolver(target) {
+            return Ok(resolver::of_uplink(&self.config.borrow().resolv_file));
+        }
         let found = match target {
             Target::Address(address) => vec![*address],
             Target::Name(name, port) => {

@@ -120,11 +120,20 @@ pub fn status(daemon: &Daemon) -> Value {
         .collect();
     let (mut tunnelled, mut direct, mut blocked, mut refused) = (0u32, 0u32, 0u32, 0u32);
     let (mut raced, mut pooled, mut without_mptcp) = (0u32, 0u32, 0u32);
+    let (mut flows, mut udp, mut dns) = (0, [0u32; 3], [0u32; 2]);
     for client in daemon.clients() {
         tunnelled = tunnelled.wrapping_add(client.counters.tunnelled.get());
         direct = direct.wrapping_add(client.counters.direct.get());
         blocked = blocked.wrapping_add(client.counters.blocked.get());
         refused = refused.wrapping_add(client.counters.refused.get());
+        let entry = &client.entry.counters;
+        flows += client.entry.flows();
+        for (sum, counter) in udp.iter_mut().zip([&entry.tunnelled, &entry.direct, &entry.dropped]) {
+            *sum = sum.wrapping_add(counter.get());
+        }
+        for (sum, counter) in dns.iter_mut().zip([&entry.dns_tunnelled, &entry.dns_direct]) {
+            *sum = sum.wrapping_add(counter.get());
+        }
         for upstream in client.upstreams() {
             raced = raced.wrapping_add(upstream.counters.raced.get());
             pooled = pooled.wrapping_add(upstream.counters.pooled.get());
@@ -161,6 +170,12 @@ pub fn status(daemon: &Daemon) -> Value {
             "unproven": unproven,
             "denied": denied,
             "limited": limited,
+            "udp_flows": flows,
+            "udp_tunnelled": udp[0],
+            "udp_direct": udp[1],
+            "udp_dropped": udp[2],
+            "dns_tunnelled": dns[0],
+            "dns_direct": dns[1],
         },
     })
 }

@@ -101,6 +101,18 @@ pub fn subflows(socket: &impl AsFd) -> io::Result<Vec<Subflow>> {
     Ok(found.filter_map(|(address, detail)| subflow(address, detail)).collect())
 }
 
+/// Bytes that were sent and not acknowledged yet.
+pub fn unacknowledged(socket: &impl AsFd) -> io::Result<i32> {
+    let mut bytes: i32 = 0;
+    // SAFETY: the descriptor is open for the duration of the borrow, and the request writes one `int`.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if result == 0 {
+        Ok(bytes)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 fn subflow(address: &SubflowInfo, detail: &TcpInfo) -> Option<Subflow> {
     const STATE: usize = 0;
     const ESTABLISHED: u8 = 1;

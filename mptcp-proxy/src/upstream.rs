@@ -18,10 +18,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::config;
+use crate::early::Early;
 use crate::net::{self, Outgoing};
 use crate::path::Paths;
 use crate::pool::Demand;
-use crate::record::{Cipher, Opened, Sealer, MAX_CONTENT, MAX_RECORD};
+use crate::record::{Cipher, Opened, Sealer, MAX_RECORD};
 use crate::session::{Greeting, Question, Session, MAC, TICKET_LENGTH};
 use crate::wire;
 
@@ -50,8 +51,6 @@ const MAX_AGE: Duration = Duration::from_secs(240);
 const TRUST: Duration = Duration::from_secs(2);
 /// A ticket that was not confirmed for this long is replaced when an answer stays away.
 const STALE: Duration = Duration::from_secs(2);
-/// Client bytes held until the server has accepted.
-const EARLY: usize = MAX_CONTENT;
 
 /// Whether a server can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,59 +130,6 @@ pub struct Accepted {
     pub sent: usize,
 }
 
-/// What the client said before the server has accepted its connection.
-pub struct Early<'a> {
-    client: Option<&'a TcpStream>,
-    data: RefCell<Vec<u8>>,
-    closed: Cell<bool>,
-}
-
-impl<'a> Early<'a> {
-    /// Takes what is there already, behind what was read before.
-    pub fn new(client: &'a TcpStream, before: Vec<u8>) -> Self {
-        let early = Early { client: Some(client), data: RefCell::new(before), closed: Cell::new(false) };
-        early.read();
-        early
-    }
-
-    /// This and no more.
-    pub fn of(data: Vec<u8>) -> Self {
-        Early { client: None, data: RefCell::new(data), closed: Cell::new(true) }
-    }
-
-    /// What the client said.
-    pub fn into_data(self) -> Vec<u8> {
-        self.data.into_inner()
-    }
-
-    /// Waits until there is more than this.
-    async fn beyond(&self, length: usize) {
-        while self.data.borrow().len() <= length {
-            let client = self.client.filter(|_| !self.closed.get() && self.data.borrow().len() < EARLY);
-            let Some(client) = client else { return std::future::pending().await };
-            if client.readable().await.is_ok() {
-                self.read();
-            }
-        }
-    }
-
-    fn read(&self) {
-        let Some(client) = self.client else { return };
-        let mut data = self.data.borrow_mut();
-        let mut buffer = [0; 4096];
-        while data.len() < EARLY {
-            let room = buffer.len().min(EARLY - data.len());
-            match client.try_read(&mut buffer[..room]) {
-                // The relay meets the end or the error again.
-                Ok(0) => return self.closed.set(true),
-                Ok(length) => data.extend(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.closed.set(true),
-            }
-        }
-    }
-}
-
 type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<Accepted>> + 'a>>;
 
 impl Upstream {
@@ -246,6 +192,14 @@ impl Upstream {
             ticket.confirmed = now;
         }
         self.enter(State::Up);
+    }
+
+    /// Notes that an answer did not come: a server that was not heard of for so long is looked after.
+    pub fn doubt(&self, silence: Duration) {
+        if self.state.get() == State::Up && self.heard.get().is_none_or(|heard| heard.elapsed() >= silence) {
+            self.enter(State::Unknown);
+            self.wake.notify_one();
+        }
     }
 
     /// Notes that every path to the server is dead.
@@ -423,12 +377,23 @@ impl Upstream {
     /// A new connection, with a ticket for it; the hello is not sent yet.
     async fn connect(&self, bind: Option<IpAddr>, limit: Duration) -> io::Result<Ready> {
         let begun = Instant::now();
-        let outgoing = Outgoing { mptcp: true, bind, mark: None, congestion: self.congestion.as_deref() };
+        let (tried, spoke) = (self.paths.tries_mptcp(bind), self.paths.spoke_mptcp(bind));
+        let outgoing = Outgoing { mptcp: tried, bind, mark: None, congestion: self.congestion.as_deref() };
         let mut stream = outgoing.connect(self.config.address, limit).await?;
         let mptcp = net::is_mptcp(&stream);
-        self.paths.note_connection(bind, mptcp);
+        if tried {
+            self.paths.note_connection(bind, mptcp, begun);
+        }
         if !mptcp {
             increment(&self.counters.without_mptcp);
+            if tried && spoke {
+                // The path was silent for a while. One that stays plain for ever is not worth having for that; if it is
+                // the way that has changed, the next one is taken.
+                return Err(io::Error::new(
+                    io::ErrorKind::ConnectionAborted,
+                    "came up without MPTCP this time",
+                ));
+            }
         }
         self.measure(begun.elapsed());
         let known = {
@@ -488,7 +453,7 @@ impl Upstream {
             let pause = self.maintain_once().await;
             tokio::select! {
                 () = sleep(pause) => {}
-                () = self.wake.notified(), if self.state.get() == State::Up => {}
+                () = self.wake.notified(), if self.state.get() != State::Down => {}
                 () = self.lost_ready() => {}
             }
         }
@@ -617,7 +582,7 @@ fn append_early(
     sent: usize,
     exposed: &Cell<bool>,
 ) -> usize {
-    let data = early.data.borrow();
+    let data = early.said();
     if data.len() > sent {
         exposed.set(true);
         if plain {

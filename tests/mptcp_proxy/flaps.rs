@@ -29,6 +29,7 @@ fn survive(flaps: usize, least_transfers: usize) {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             let (bed, next, flapping, service, broken) = (&bed, &next, &flapping, &service, &broken);
+            let client = &client;
             scope.spawn(move || loop {
                 let round = next.fetch_add(1, Ordering::Relaxed);
                 if round >= least_transfers && !flapping.load(Ordering::Relaxed) {
@@ -42,7 +43,9 @@ fn survive(flaps: usize, least_transfers: usize) {
                 if !intact {
                     let back = back.map(|back| format!("{} of {} bytes", back.len(), bytes.len()));
                     let line = format!("transfer {round} after {:?}: {back:?}", begun.elapsed());
-                    eprintln!("{line}");
+                    let log = client.log();
+                    let last: Vec<&str> = log.lines().rev().take(30).collect();
+                    eprintln!("{line}\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
                     broken.lock().unwrap().push(line);
                     std::thread::sleep(Duration::from_millis(100));
                 }

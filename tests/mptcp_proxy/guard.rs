@@ -116,8 +116,8 @@ fn a_user_has_no_more_connections_than_allowed() {
     let service = bed.serve(echo);
     let open = |expected: bool| {
         let mut stream = bed.connect(service.address);
-        stream.write_all(b"x").unwrap();
-        assert_eq!(stream.read_exact(&mut [0; 1]).is_ok(), expected);
+        let answered = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0; 1]));
+        assert_eq!(answered.is_ok(), expected);
         stream
     };
     let kept: Vec<_> = (0..3).map(|_| open(true)).collect();

@@ -91,6 +91,11 @@ impl Health {
         self.since
     }
 
+    /// Whether nothing has spoken against the path since then.
+    pub fn is_sound_since(&self, then: Instant) -> bool {
+        self.since <= then && self.state != State::Down && self.lost == 0
+    }
+
     /// Smoothed round-trip time.
     pub fn rtt(&self) -> Option<Duration> {
         self.rtt

@@ -39,6 +39,10 @@ const RESYNC: Duration = Duration::from_secs(60);
 /// How soon it is looked again whether an endpoint that had to stay can go: at first, and later.
 const POSTPONED: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
+/// Seconds for which the kernel gives up MPTCP after packets were lost; 0 is never. Kernels before 6.12 have no such
+/// thing.
+pub const BLACKHOLE_TIMEOUT: &str = "/proc/sys/net/mptcp/blackhole_timeout";
+
 /// Asks which devices the interfaces have now.
 pub type FindDevices = Rc<dyn Fn() -> std::pin::Pin<Box<dyn std::future::Future<Output = Devices>>>>;
 
@@ -98,6 +102,9 @@ impl Manager {
     /// The addresses of the servers and where tables begin; makes kernel and paths agree at once, because a
     /// connection that begins before there are endpoints stays on its first path.
     pub fn prepare(&self, servers: Vec<IpAddr>, table: u32, devices: &Devices) {
+        if !servers.is_empty() {
+            forget_blackholes();
+        }
         self.servers.replace(servers);
         self.table.replace(table);
         if let Err(error) = self.find_addresses(devices).and_then(|()| self.route()) {
@@ -158,8 +165,9 @@ impl Manager {
         self.start_probers();
         let silent = self.paths.all_silent();
         for upstream in &*self.upstreams.borrow() {
-            if silent && upstream.state() == crate::upstream::State::Up {
-                upstream.lose();
+            if silent {
+                // Full paths swallow probes too: a connection has to tell.
+                upstream.doubt(Duration::ZERO);
             }
         }
     }
@@ -506,6 +514,19 @@ impl Manager {
             self.last_active.set(Some(now));
         }
         self.last_active.get().is_some_and(|last| now.saturating_duration_since(last) < AFTERGLOW)
+    }
+}
+
+/// Whether MPTCP passes is known for each path ([`super::blocked`]); the kernel would give it up on all of them.
+fn forget_blackholes() {
+    let now = std::fs::read_to_string(BLACKHOLE_TIMEOUT).unwrap_or_default();
+    if now.trim() == "0" || now.is_empty() {
+        return;
+    }
+    if let Err(error) = std::fs::write(BLACKHOLE_TIMEOUT, "0") {
+        log::warn!(
+            "{BLACKHOLE_TIMEOUT}: {error}: a path that is silent for 3 s may cost MPTCP on all of them"
+        );
     }
 }
 

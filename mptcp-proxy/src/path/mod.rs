@@ -4,6 +4,7 @@
 //! [`health`] decides from probes, [`manager`] keeps the kernel in line (endpoints, limits, source routing) and sends
 //! the probes, [`pm`] speaks to the kernel's path manager. [`Paths`] is what the rest of the daemon asks.
 
+pub mod blocked;
 pub mod health;
 pub mod manager;
 pub mod pm;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 
 use crate::config::{PathConfig, Role};
 use crate::sys::Subflow;
+use blocked::Blocked;
 use health::{Health, Settings, State};
 
 /// A way to the servers.
@@ -35,6 +37,8 @@ pub struct Path {
     pub off: Cell<bool>,
     /// Whether its last connection came to speak MPTCP.
     pub mptcp: Cell<Option<bool>>,
+    /// Whether something on the way drops MPTCP.
+    blocked: Cell<Blocked>,
     /// Bytes of connections that have ended: received, sent.
     bytes: Cell<(u64, u64)>,
     /// Its prober has to look again.
@@ -108,6 +112,7 @@ impl Path {
             link: Cell::new(false),
             off: Cell::new(false),
             mptcp: Cell::new(None),
+            blocked: Cell::default(),
             bytes: Cell::default(),
             changed: Notify::new(),
         })
@@ -207,10 +212,29 @@ impl Paths {
         fitting.first().map(|(_, _, address)| *address)
     }
 
-    /// Notes that a connection from this address was opened, and whether it speaks MPTCP.
-    pub fn note_connection(&self, bound: Option<IpAddr>, mptcp: bool) {
-        let Some(address) = bound else { return };
-        let Some(path) = self.all.borrow().iter().find(|path| path.has(address)).cloned() else { return };
+    /// Whether a connection from this address should try MPTCP.
+    pub fn tries_mptcp(&self, bound: Option<IpAddr>) -> bool {
+        self.of(bound).is_none_or(|path| path.blocked.get().tries_mptcp(Instant::now()))
+    }
+
+    /// Whether the last connection from this address spoke MPTCP.
+    pub fn spoke_mptcp(&self, bound: Option<IpAddr>) -> bool {
+        self.of(bound).is_some_and(|path| path.mptcp.get() == Some(true))
+    }
+
+    fn of(&self, bound: Option<IpAddr>) -> Option<Rc<Path>> {
+        let address = bound?;
+        self.all.borrow().iter().find(|path| path.has(address)).cloned()
+    }
+
+    /// Notes that a connection from this address that tried MPTCP was opened, whether it speaks it, and when it was
+    /// begun.
+    pub fn note_connection(&self, bound: Option<IpAddr>, mptcp: bool, begun: Instant) {
+        let Some(path) = self.of(bound) else { return };
+        let mut blocked = path.blocked.get();
+        let sound = path.health.borrow().is_sound_since(begun);
+        blocked.connected(mptcp, begun, Instant::now(), sound);
+        path.blocked.set(blocked);
         if path.mptcp.replace(Some(mptcp)) != Some(mptcp) && !mptcp {
             log::warn!(
                 "path {}: MPTCP is stripped or blocked on the way, plain TCP is used",
