@@ -166,7 +166,7 @@ return baseclass.extend({
 	frame: (title, ...children) => {
 		style();
 		const node = el('div', { 'class': 'sn' }, title ? el('h2', { name: 'content' }, title) : null, children);
-		const follow = () => node.classList.toggle('sn-dark', isDark());
+		const follow = () => document.documentElement.classList.toggle('sn-dark', isDark());
 		follow();
 		window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => window.setTimeout(follow, 50));
 		return node;
