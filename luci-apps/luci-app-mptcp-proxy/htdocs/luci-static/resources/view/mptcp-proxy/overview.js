@@ -150,10 +150,11 @@ return view.extend({
 			if (options.span === 'live')
 				graph.draw(names, meter.samples);
 			fill(paths, pathsTable(status.paths ?? [], ask));
-			const { tunnelled, direct, blocked, refused, raced, without_mptcp: plain, served, timed_out: idle } = status.counters ?? {};
+			const { tunnelled, direct, blocked, refused, raced, without_mptcp: plain, served, timed_out: idle, udp_flows: flows, udp_dropped: dropped } = status.counters ?? {};
 			fill(facts, page.facts([
 				[_('Through the tunnel'), number(tunnelled, 0)], [_('Direct'), number(direct, 0)], [_('Blocked'), number(blocked, 0)], [_('Refused'), number(refused, 0)],
 				[_('Won by a second path'), number(raced, 0)], [_('Without MPTCP'), number(plain, 0)], [_('Served'), number(served, 0)], [_('Ended for idleness'), number(idle, 0)],
+				[_('UDP sockets'), number(flows, 0)], [_('Datagrams dropped'), number(dropped, 0)],
 				[_('Running for'), `${span(status.uptime)} · mptcp-proxy ${status.version}`],
 			]));
 		}), banner);

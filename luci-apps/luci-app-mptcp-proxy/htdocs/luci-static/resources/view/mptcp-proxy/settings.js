@@ -12,7 +12,7 @@
 'require steadynode.fields as fields';
 
 const { el, fill } = page;
-const { put, integer, duration } = fields;
+const { put, integer, duration, path } = fields;
 
 const test = daemon.calls(rpc.declare({ object: 'mptcp-proxy', method: 'alert_test', params: ['sink'] }));
 
@@ -92,15 +92,19 @@ const clients = (map) => {
 	put(s, 'general', form.ListValue, 'fallback', _('Without a server'), _('What happens to new connections while no server answers.'), {
 		modalonly: true, default: 'direct', choices: [['direct', _('out by plain TCP')], ['block', _('refused')]],
 	});
+	put(s, 'general', form.Flag, 'udp', _('UDP'), _('Datagrams go to the server as well (TPROXY only): good for DNS, telephony and games, not for bulk such as QUIC.'), { modalonly: true, default: '1' });
+	put(s, 'general', form.Value, 'dns_port', _('DNS port'), _('Where dnsmasq may ask: names are resolved at the server, and by the uplink’s resolvers while none answers. 0: off.'), { modalonly: true, placeholder: '0', validate: integer(0, 65535) });
 	put(s, 'bypass', form.DynamicList, 'bypass', _('Destinations'), _('Addresses and networks that are left alone. The networks of this router always are.'), { modalonly: true, datatype: 'or(cidr,ipaddr)', placeholder: '192.0.2.0/24' });
 	put(s, 'bypass', form.DynamicList, 'bypass_port', _('Destination ports'), _('Ports or ranges that are left alone.'), { modalonly: true, validate: ports, placeholder: '5060-5061' });
 	put(s, 'bypass', form.DynamicList, 'bypass_source', _('Hosts'), _('Of the LAN, that are left alone.'), { modalonly: true, datatype: 'or(cidr,ipaddr)', placeholder: '192.168.1.50' });
-	put(s, 'bypass', form.DynamicList, 'bypass_domain', _('Domains'), _('That are left alone, with everything below them.'), { modalonly: true, datatype: 'hostname', placeholder: 'bank.example' });
+	put(s, 'bypass', form.DynamicList, 'bypass_domain', _('Domains'), _('That are left alone, with everything below them (needs dnsmasq-full).'), { modalonly: true, datatype: 'hostname', placeholder: 'bank.example' });
 	put(s, 'advanced', form.Value, 'listen_port', _('Port of the listener'), _('Must not be the port of a server half on this router.'), { modalonly: true, datatype: 'port', placeholder: '1088' });
 	put(s, 'advanced', form.Value, 'pool', _('Connections in advance'), _('Kept open and authenticated, at most; a new connection then costs one round trip.'), { modalonly: true, placeholder: '8', validate: integer(0, 64) });
 	put(s, 'advanced', form.Value, 'congestion', _('Congestion control'), _('Of the tunnel. Default: the system’s.'), { modalonly: true, placeholder: 'cubic' });
 	put(s, 'advanced', form.Value, 'idle_timeout', _('Idle time-out'), _('A connection without a byte is ended after this.'), { modalonly: true, placeholder: '2h', validate: duration('1m', '7d') });
 	put(s, 'advanced', form.Value, 'half_open_timeout', _('Half-open time-out'), _('The same after one direction has ended.'), { modalonly: true, placeholder: '60', validate: duration('1s', '1d') });
+	put(s, 'advanced', form.Value, 'udp_timeout', _('UDP time-out'), _('A socket of the LAN that neither sends nor receives for so long is forgotten.'), { modalonly: true, placeholder: '60', validate: duration('1s', '1d') });
+	put(s, 'advanced', form.Value, 'resolv_file', _('Resolvers'), _('File that names the uplink’s resolvers, for the time no server answers.'), { modalonly: true, placeholder: '/tmp/resolv.conf.d/resolv.conf.auto', validate: path });
 	put(s, 'advanced', form.Value, 'mark', _('Packet mark'), _('One bit, by which packets find the listener.'), { modalonly: true, placeholder: '0x1000000', validate: mark });
 	put(s, 'advanced', form.Value, 'route_table', _('Routing table'), _('The first that the daemon uses; path n gets the n-th after it.'), { modalonly: true, placeholder: '10880', validate: integer(1000, 4294966295) });
 };
@@ -137,6 +141,7 @@ const servers = (map) => {
 	put(s, null, form.DynamicList, 'allow_target', _('Open targets'), _('Private networks that clients may reach; others are closed.'), { modalonly: true, datatype: 'or(cidr,ipaddr)', placeholder: '192.168.2.0/24' });
 	put(s, null, form.DynamicList, 'deny_target', _('Closed targets'), _('Closed in any case.'), { modalonly: true, datatype: 'or(cidr,ipaddr)' });
 	put(s, null, form.Value, 'max_connections', _('Connections'), _('At most; each takes about 20 kB of kernel memory.'), { modalonly: true, placeholder: '4096', validate: integer(1, 1000000) });
+	put(s, null, form.Value, 'resolv_file', _('Resolvers'), _('File that names the resolvers that answer the clients’ questions.'), { modalonly: true, placeholder: '/tmp/resolv.conf.d/resolv.conf.auto', validate: path });
 	put(s, null, form.Flag, 'proxy_protocol', _('PROXY protocol'), _('Tells targets the client’s address; only where the target expects it.'), { modalonly: true });
 	put(s, null, form.Value, 'congestion', _('Congestion control'), _('Of the tunnel. Default: the system’s.'), { modalonly: true, placeholder: 'cubic' });
 	put(s, null, form.Value, 'idle_timeout', _('Idle time-out'), _('A connection without a byte is ended after this.'), { modalonly: true, placeholder: '2h', validate: duration('1m', '7d') });
