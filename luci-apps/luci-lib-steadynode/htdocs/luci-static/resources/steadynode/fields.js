@@ -87,6 +87,13 @@ const put = (section, tab, kind, name, title, help, more) => {
 		option.retain = true;
 	}
 	Object.assign(option, properties);
+	if (kind === form.ListValue)
+		// In a table the words rather than the value.
+		option.textvalue = function(section_id) {
+			const value = this.cfgvalue(section_id) ?? this.default ?? '';
+			const [, label] = (choices ?? []).find(([key]) => key === value) ?? [null, value];
+			return page.el('span', {}, label);
+		};
 	if (kind === form.ListValue && option.default) {
 		// A choice always has a value; what was not set and is the default need not be written.
 		const write = option.write;
@@ -110,8 +117,11 @@ const switchChoices = () => [['', _('when it is set up')], ['1', _('on')], ['0',
 return baseclass.extend({
 	put, given, secondsOf, number, integer, duration, path, topic, address,
 
-	/** Whole options that every daemon has for its alerts, on the tabs `alerts`, `slack`, `mqtt` and `email`. */
-	alerts: (section, { test, kinds }) => {
+	/**
+	 * The options that every daemon has for its alerts, on the tabs `alerts`, `slack`, `mqtt` and `email`. `test` sends a
+	 * test alert to a sink, `kinds` are those of the daemon's alerts, `telemetry` adds what else it does with the broker.
+	 */
+	alerts: (section, { test, kinds, telemetry }) => {
 		const sink = (tab, name) => {
 			const [notify, severity, wanted] = SINK_OPTIONS[name];
 			put(section, tab, form.ListValue, notify, _('What is sent'), _('Single events, the weekly summary, or both.'), {
@@ -145,6 +155,7 @@ return baseclass.extend({
 		put(section, 'mqtt', form.Value, 'mqtt_cert', _('Own certificate'), _('PEM file, where the broker wants one.'), { validate: path, when: { mqtt_tls: '1' } });
 		put(section, 'mqtt', form.Value, 'mqtt_key', _('Key of the certificate'), _('PEM file.'), { validate: path, when: { mqtt_tls: '1' } });
 		put(section, 'mqtt', form.Value, 'mqtt_topic', _('Topic'), _('Of the measurements; alerts go to the same with /event unless they have one of their own.'), { validate: topic });
+		telemetry?.(section);
 		put(section, 'mqtt', form.ListValue, 'mqtt_event_flag', _('Alerts over MQTT'), _('Events as JSON, kept until the broker has acknowledged them.'), { choices: switchChoices() });
 		put(section, 'mqtt', form.Value, 'mqtt_event_host', _('Broker for alerts'), _('If it is another one.'), { datatype: 'host' });
 		put(section, 'mqtt', form.Value, 'mqtt_event_port', _('Port for alerts'), _('Default: as above.'), { datatype: 'port' });

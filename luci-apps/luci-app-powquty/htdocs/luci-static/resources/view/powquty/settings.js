@@ -129,8 +129,7 @@ return view.extend({
 		general(section);
 		grid(section);
 		input(section);
-		telemetry(section);
-		fields.alerts(section, { test, kinds: ['dip', 'swell', 'interruption', 'harmonic', 'power_loss', 'outage', 'summary'] });
+		fields.alerts(section, { test, telemetry, kinds: ['dip', 'swell', 'interruption', 'harmonic', 'power_loss', 'outage', 'summary'] });
 		gps(section);
 		logs(section);
 		map.readonly = daemon.isReadonly() || null;
