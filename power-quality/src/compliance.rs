@@ -9,6 +9,7 @@ use std::fmt;
 
 use crate::config::{Config, NetworkType};
 use crate::en50160::{Edition, CURRENT, LIMITED_ORDERS};
+use crate::rank;
 use crate::result::{
     Aggregate, Event, EventKind, Flicker, FlickerKind, Frequency, Interval, Measurement, Rvc,
 };
@@ -308,21 +309,49 @@ impl Account {
     /// The verdict over the slots kept.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let mut characteristics = vec![self.frequency_row(), self.voltage_row(), self.flicker_row()];
-        let harmonic = |order: usize| {
-            Some((Characteristic::Harmonic(order as u8), order, self.edition.harmonic(order)?))
-        };
-        let thd = (Characteristic::Thd, THD, self.edition.thd);
-        let orders = (2..=LIMITED_ORDERS).filter_map(harmonic);
-        characteristics.extend([thd].into_iter().chain(orders).map(|(characteristic, index, limit)| {
-            self.value_row(characteristic, index, (-limit, limit), (f64::NEG_INFINITY, f64::INFINITY))
-        }));
-        characteristics.extend(self.signalling_row());
-        let events =
-            [Characteristic::Dip, Characteristic::Swell, Characteristic::Interruption, Characteristic::Rvc];
-        characteristics
-            .extend(events.into_iter().enumerate().map(|(index, kind)| self.event_row(kind, index)));
+        let first = [
+            Characteristic::Frequency,
+            Characteristic::Voltage,
+            Characteristic::Flicker,
+            Characteristic::Thd,
+        ];
+        let orders = (2..=LIMITED_ORDERS).map(|order| Characteristic::Harmonic(order as u8));
+        let last = [
+            Characteristic::Signalling,
+            Characteristic::Dip,
+            Characteristic::Swell,
+            Characteristic::Interruption,
+            Characteristic::Rvc,
+        ];
+        let characteristics =
+            first.into_iter().chain(orders).chain(last).filter_map(|it| self.row(it)).collect();
         Verdict { edition: self.edition.name, characteristics }
+    }
+
+    /// The verdict on one characteristic; `None` for an order or a signalling frequency without limit.
+    #[must_use]
+    pub fn row(&self, characteristic: Characteristic) -> Option<Row> {
+        let unlimited = (f64::NEG_INFINITY, f64::INFINITY);
+        let bands = self.edition.bands(self.network);
+        Some(match characteristic {
+            Characteristic::Frequency => self.frequency_row(),
+            Characteristic::Voltage => {
+                self.value_row(characteristic, VOLTAGE, bands.voltage, bands.voltage_always)
+            }
+            Characteristic::Flicker => self.flicker_row(),
+            Characteristic::Thd => {
+                self.value_row(characteristic, THD, (-self.edition.thd, self.edition.thd), unlimited)
+            }
+            Characteristic::Harmonic(order) => {
+                let limit = self.edition.harmonic(usize::from(order))?;
+                self.value_row(characteristic, usize::from(order), (-limit, limit), unlimited)
+            }
+            Characteristic::Signalling => self.signalling_row()?,
+            Characteristic::Dip => self.event_row(characteristic, 0),
+            Characteristic::Swell => self.event_row(characteristic, 1),
+            Characteristic::Interruption => self.event_row(characteristic, 2),
+            Characteristic::Rvc => self.event_row(characteristic, 3),
+        })
     }
 
     fn number(&self, start_s: f64) -> i64 {
@@ -381,11 +410,6 @@ impl Account {
         self.span.map_or(0, |(oldest, newest)| (newest - oldest + 1) as u32)
     }
 
-    fn voltage_row(&self) -> Row {
-        let bands = self.edition.bands(self.network);
-        self.value_row(Characteristic::Voltage, VOLTAGE, bands.voltage, bands.voltage_always)
-    }
-
     fn value_row(
         &self,
         characteristic: Characteristic,
@@ -402,7 +426,7 @@ impl Account {
         values.iter().for_each(|&value| counts.count(value, band, always));
         counts.invalid = self.expected() - counts.n;
         values.iter_mut().for_each(|value| *value = value.abs());
-        counts.row(characteristic, band.1, 5.0, ENOUGH, order_statistic(&mut values, 95.0))
+        counts.row(characteristic, band.1, 5.0, ENOUGH, rank::of_values(&mut values, 95.0))
     }
 
     fn flicker_row(&self) -> Row {
@@ -419,23 +443,23 @@ impl Account {
                 }
             }
         }
-        counts.row(Characteristic::Flicker, band.1, 5.0, ENOUGH / 12, order_statistic(&mut values, 95.0))
+        counts.row(Characteristic::Flicker, band.1, 5.0, ENOUGH / 12, rank::of_values(&mut values, 95.0))
     }
 
     fn frequency_row(&self) -> Row {
         let bands = self.edition.bands(self.network);
         let mut counts = Counts::default();
-        let mut values = Vec::new();
-        for slot in self.present() {
-            counts.add(&slot.frequency);
-            let index = slot.number.rem_euclid(WEEK as i64) as usize * TENS;
-            let stored = self.frequencies[index..index + TENS].iter().filter(|&&value| value != ABSENT);
-            values.extend(
-                stored.map(|&value| (100.0 * f64::from(value) * STEP / self.nominal_frequency).abs()),
-            );
-        }
+        self.present().for_each(|slot| counts.add(&slot.frequency));
+        let steps = || {
+            self.present().flat_map(|slot| {
+                let index = slot.number.rem_euclid(WEEK as i64) as usize * TENS;
+                let stored = self.frequencies[index..index + TENS].iter().filter(|&&value| value != ABSENT);
+                stored.map(|value| value.unsigned_abs())
+            })
+        };
         let share = bands.frequency_share;
-        let value = order_statistic(&mut values, 100.0 - share);
+        let value = rank::of_steps(steps, 100.0 - share)
+            .map(|steps| 100.0 * f64::from(steps) * STEP / self.nominal_frequency);
         counts.row(Characteristic::Frequency, bands.frequency.1, share, ENOUGH * TENS as u32, value)
     }
 
@@ -576,14 +600,4 @@ impl Counts {
             light,
         }
     }
-}
-
-/// The smallest value that `percent` of all values do not exceed.
-fn order_statistic(values: &mut [f64], percent: f64) -> Option<f64> {
-    let rank = libm::ceil(percent / 100.0 * values.len() as f64 - 1e-9).max(1.0) as usize;
-    if values.is_empty() {
-        return None;
-    }
-    let (_, value, _) = values.select_nth_unstable_by(rank - 1, f64::total_cmp);
-    Some(*value)
 }

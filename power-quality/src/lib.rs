@@ -16,6 +16,7 @@ mod frequency;
 mod harmonic_events;
 mod integrate;
 mod phase;
+mod rank;
 mod recording;
 mod resample;
 mod result;
