@@ -32,6 +32,9 @@ pub struct Alert {
     /// Files to send along where the sink can.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    /// HTML that mails show in place of the facts, in a file: the inside of a body, styles inline, 128 kB at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<PathBuf>,
     /// The number by which alerts of this kind compare; a digest names the worst.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measure: Option<Measure>,
@@ -54,6 +57,7 @@ impl Alert {
             recovers: None,
             summary: false,
             attachments: Vec::new(),
+            html: None,
             measure: None,
             digest: None,
         }

@@ -38,7 +38,7 @@ pub struct Identity {
     pub device_id: String,
 }
 
-/// Answer of [`Alerts::test`].
+/// Answer of [`Alerts::test`] and [`Alerts::send`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct TestResult {
     /// Which sink was tried.
@@ -167,13 +167,25 @@ impl Alerts {
         self.shared.wake_all();
     }
 
-    /// Sends a test message to one sink now, past outbox, storm control and quiet hours, and returns the full answer.
+    /// Sends a test message to one sink now, as [`Alerts::send`] does.
     pub async fn test(&self, sink: SinkKind) -> TestResult {
+        let daemon = &self.shared.identity.daemon;
+        let alert = Alert::new(
+            "test",
+            Severity::Info,
+            format!("Test message from {daemon}"),
+            OffsetDateTime::now_utc(),
+        );
+        self.send(sink, alert.fact("meaning", "This receiver gets the alerts of this device.")).await
+    }
+
+    /// Sends an alert to one sink now, past outbox, storm control and quiet hours, and returns the full answer.
+    pub async fn send(&self, sink: SinkKind, alert: Alert) -> TestResult {
         let shared = &self.shared;
         let config = shared.config();
         let (delivered, answer) = match config.is_on(sink) {
             false => (false, format!("{} is not switched on", sink.name())),
-            true => match shared.send_test(&config, sink).await {
+            true => match shared.send_now(&config, sink, alert).await {
                 Ok(answer) => (true, answer),
                 Err(failure) => (false, failure.reason),
             },
@@ -409,12 +421,9 @@ impl Shared {
         }
     }
 
-    async fn send_test(&self, config: &Config, sink: SinkKind) -> Result<String, Failure> {
-        let subject = format!("Test message from {}", self.identity.daemon);
-        let mut alert = Alert::new("test", Severity::Info, subject, OffsetDateTime::now_utc());
+    async fn send_now(&self, config: &Config, sink: SinkKind, mut alert: Alert) -> Result<String, Failure> {
         alert.daemon.clone_from(&self.identity.daemon);
-        alert.id = format!("{}-test-{:08x}", self.identity.daemon, random_u32());
-        let alert = alert.fact("meaning", "This receiver gets the alerts of this device.");
+        alert.id = format!("{}-{}-{:08x}", self.identity.daemon, alert.kind, random_u32());
         let message = Message { seq: u64::MAX, alert, losses: Losses::default() };
         #[cfg(feature = "mqtt")]
         if sink == SinkKind::Mqtt {

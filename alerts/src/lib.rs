@@ -35,6 +35,7 @@ pub use config::{Broker, BrokerTls, Config, Email, Exec, Mqtt, Security, Slack, 
 pub use delivery::{start, Alerts, Identity, TestResult};
 pub use inbox::AlertHandle;
 pub use outbox::SinkKind;
+pub use render::local_time;
 #[cfg(feature = "mqtt")]
 pub use sink::mqtt::Telemetry;
 

@@ -11,6 +11,7 @@ const RECOVERS: u8 = 1;
 const SUMMARY: u8 = 2;
 const MEASURE: u8 = 4;
 const DIGEST: u8 = 8;
+const HTML: u8 = 16;
 
 /// Appends an alert.
 pub(super) fn write_alert(alert: &Alert, out: &mut Vec<u8>) {
@@ -24,7 +25,8 @@ pub(super) fn write_alert(alert: &Alert, out: &mut Vec<u8>) {
         flag(RECOVERS, alert.recovers.is_some())
             | flag(SUMMARY, alert.summary)
             | flag(MEASURE, alert.measure.is_some())
-            | flag(DIGEST, alert.digest.is_some()),
+            | flag(DIGEST, alert.digest.is_some())
+            | flag(HTML, alert.html.is_some()),
     );
     if let Some(id) = &alert.recovers {
         write_text(id, out);
@@ -48,6 +50,9 @@ pub(super) fn write_alert(alert: &Alert, out: &mut Vec<u8>) {
         write_text(&file.name, out);
         write_text(&file.media_type, out);
         write_text(&file.path.to_string_lossy(), out);
+    }
+    if let Some(path) = &alert.html {
+        write_text(&path.to_string_lossy(), out);
     }
 }
 
@@ -166,6 +171,7 @@ impl<'a> Input<'a> {
             let (name, media_type) = (self.text()?, self.text()?);
             attachments.push(Attachment { name, media_type, path: PathBuf::from(self.text()?) });
         }
+        let html = if flags & HTML != 0 { Some(PathBuf::from(self.text()?)) } else { None };
         let summary = flags & SUMMARY != 0;
         Some(Alert {
             id,
@@ -178,6 +184,7 @@ impl<'a> Input<'a> {
             recovers,
             summary,
             attachments,
+            html,
             measure,
             digest,
         })
@@ -207,6 +214,7 @@ mod tests {
             media_type: "text/html".into(),
             path: "/tmp/report".into(),
         });
+        alert.html = Some("/tmp/body".into());
         alert.digest = Some(Digest { count: u32::MAX, first: at, last: at, worst: alert.measure.clone() });
         alert
     }

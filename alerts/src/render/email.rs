@@ -4,15 +4,22 @@
 use super::{label, losses_sentence, mark, Context};
 use crate::config::Email;
 use crate::outbox::Message;
+use crate::{Alert, Fact};
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Attachment as Part, MultiPart, SinglePart};
 use lettre::Message as Mail;
 use std::error::Error;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use time::OffsetDateTime;
 
 /// Larger files stay on the router; most servers refuse mails above 10 MB, and this is held in memory.
 const ATTACHMENTS_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Largest page of [`Alert::html`].
+const PAGE_BYTES: u64 = 128 * 1024;
 
 /// The mail, as it goes over the wire.
 pub(crate) fn render(
@@ -118,19 +125,11 @@ fn html(context: Context<'_>, message: &Message, left_out: &[String]) -> String 
     let alert = &message.alert;
     let mut html = format!(
         "<!DOCTYPE html><html><head><meta charset=\"utf-8\"><meta name=\"color-scheme\" content=\"light dark\"></head>\
-         <body style=\"font-family:sans-serif\"><h2>{} {}</h2><table cellpadding=\"4\">",
+         <body style=\"font-family:sans-serif\"><h2>{} {}</h2>",
         mark(alert.severity),
         escape(&alert.subject)
     );
-    for fact in &alert.facts {
-        let _ = write!(
-            html,
-            "<tr><th align=\"left\">{}</th><td>{}</td></tr>",
-            escape(&label(&fact.key)),
-            escape(&fact.value)
-        );
-    }
-    html.push_str("</table>");
+    html.push_str(&alert.html.as_deref().and_then(read_page).unwrap_or_else(|| table(alert)));
     for line in left_out.iter().cloned().chain(losses_sentence(message.losses)) {
         let _ = write!(html, "<p>{}</p>", escape(&line));
     }
@@ -147,6 +146,23 @@ fn html(context: Context<'_>, message: &Message, left_out: &[String]) -> String 
         escape(&alert.id)
     );
     html
+}
+
+fn table(alert: &Alert) -> String {
+    let row = |fact: &Fact| {
+        let (key, value) = (escape(&label(&fact.key)), escape(&fact.value));
+        format!("<tr><th align=\"left\">{key}</th><td>{value}</td></tr>")
+    };
+    let rows: String = alert.facts.iter().map(row).collect();
+    format!("<table cellpadding=\"4\">{rows}</table>")
+}
+
+/// The daemon's own page; a file that has gone or grown is no reason to send no mail.
+fn read_page(path: &Path) -> Option<String> {
+    let mut page = String::new();
+    let mut file = File::open(path).ok()?.take(PAGE_BYTES + 1);
+    let read = file.read_to_string(&mut page).ok()?;
+    (read as u64 <= PAGE_BYTES).then_some(page)
 }
 
 fn escape(text: &str) -> String {

@@ -3,9 +3,15 @@
 
 use super::Context;
 use crate::outbox::Message;
-use crate::Fact;
+use crate::{Attachment, Fact};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
+use serde_json::Value;
+use std::fs::File;
+use std::io::Read as _;
+
+/// Many brokers take no more than 256 kB, and it is held in memory.
+const DATA_BYTES: u64 = 96 * 1024;
 
 #[derive(Serialize)]
 struct Event<'a> {
@@ -28,7 +34,10 @@ struct Event<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<&'a crate::Digest>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    attachments: &'a [crate::Attachment],
+    attachments: &'a [Attachment],
+    /// Attached JSON, for receivers that cannot get files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<Lost>,
 }
@@ -60,6 +69,7 @@ pub(crate) fn render(context: Context<'_>, message: &Message, with_files: bool) 
         measure: alert.measure.as_ref(),
         digest: alert.digest.as_ref(),
         attachments: if with_files { &alert.attachments } else { &[] },
+        data: if with_files { None } else { alert.attachments.iter().find_map(data) },
         lost: (losses.total() > 0).then_some(Lost {
             outbox_full: losses.full,
             expired: losses.expired,
@@ -68,6 +78,16 @@ pub(crate) fn render(context: Context<'_>, message: &Message, with_files: bool) 
     };
     // The times came out of JSON: they can go back in.
     serde_json::to_vec(&event).unwrap_or_default()
+}
+
+/// The content of a JSON file of moderate size.
+fn data(file: &Attachment) -> Option<Value> {
+    if file.media_type != "application/json" {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    File::open(&file.path).ok()?.take(DATA_BYTES + 1).read_to_end(&mut bytes).ok()?;
+    serde_json::from_slice(&bytes).ok().filter(|_| bytes.len() as u64 <= DATA_BYTES)
 }
 
 /// In their order; `value_json.facts.residual_voltage` is what templates of receivers want to write.

@@ -11,7 +11,6 @@ pub(crate) mod slack;
 use crate::Identity;
 #[cfg(any(feature = "slack", feature = "email"))]
 use crate::{outbox::Losses, Severity};
-#[cfg(any(feature = "slack", feature = "email"))]
 use time::{OffsetDateTime, UtcOffset};
 
 /// What a renderer knows beside the message.
@@ -25,22 +24,26 @@ pub(crate) struct Context<'a> {
 
 #[cfg(any(feature = "slack", feature = "email"))]
 impl Context<'_> {
-    /// `2026-11-20 14:02:07 +01:00`
     fn local_time(&self, at: OffsetDateTime) -> String {
-        let offset = UtcOffset::from_whole_seconds(self.utc_offset_s).unwrap_or(UtcOffset::UTC);
-        let at = at.to_offset(offset);
-        let (hours, minutes, _) = offset.as_hms();
-        let sign = if offset.is_negative() { '-' } else { '+' };
-        format!(
-            "{} {:02}:{:02}:{:02} {sign}{:02}:{:02}",
-            at.date(),
-            at.hour(),
-            at.minute(),
-            at.second(),
-            hours.abs(),
-            minutes.abs()
-        )
+        local_time(at, self.utc_offset_s)
     }
+}
+
+/// A moment on clocks that are this many seconds ahead of UTC: `2026-11-20 14:02:07 +01:00`.
+pub fn local_time(at: OffsetDateTime, utc_offset_s: i32) -> String {
+    let offset = UtcOffset::from_whole_seconds(utc_offset_s).unwrap_or(UtcOffset::UTC);
+    let at = at.to_offset(offset);
+    let (hours, minutes, _) = offset.as_hms();
+    let sign = if offset.is_negative() { '-' } else { '+' };
+    format!(
+        "{} {:02}:{:02}:{:02} {sign}{:02}:{:02}",
+        at.date(),
+        at.hour(),
+        at.minute(),
+        at.second(),
+        hours.abs(),
+        minutes.abs()
+    )
 }
 
 /// `residual_voltage` as a person reads it.
