@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `powqutyd report` from a record file alone: the same in every rendering, and mistakes that are named.
 
+#[path = "powqutyd_report/sending.rs"]
+mod sending;
 #[path = "powqutyd_report/week.rs"]
 mod week;
 

@@ -2,7 +2,7 @@
 //! The weekly summary on its way to the alert sinks: when it is due, and what the message is.
 
 use crate::clock::Utc;
-use crate::report::{text, Format};
+use crate::report::{mail, text, Format};
 use crate::summary::week::{local, Week};
 use crate::summary::Summary;
 use alerts::{Alert, Attachment, Severity, SummaryTime};
@@ -41,6 +41,9 @@ pub fn alert(summary: &Summary, directory: &Path) -> io::Result<Alert> {
         alert = alert.fact(&key, value);
     }
     tidy(directory, &summary.week);
+    let body = directory.join(format!("{PREFIX}{}.mail", summary.week));
+    fs::write(&body, mail::render(summary))?;
+    alert.html = Some(body);
     for (format, extension, media_type) in
         [(Format::Html, "html", "text/html"), (Format::Json, "json", "application/json")]
     {

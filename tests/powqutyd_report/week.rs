@@ -27,24 +27,30 @@ pub(super) enum Supply {
 
 pub(super) fn header() -> Header {
     Header {
-        format: 1,
         device: "my_WeSense <attic>".to_owned(),
         host: "router".to_owned(),
         latitude: Some(52.520_008),
         longitude: Some(13.404_954),
-        nominal_voltage: 230.0,
-        nominal_frequency: 50,
-        signalling: None,
-        island: false,
-        event_time_share: 5.0,
-        thresholds: [90.0, 110.0, 10.0],
+        ..Header::default()
     }
 }
 
 /// Writes the week before week 2 (good) and week 2 itself.
 pub(super) fn write(path: &Path, supply: Supply) {
+    write_at(path, supply, 0);
+}
+
+/// The same, this much later.
+pub(super) fn write_at(path: &Path, supply: Supply, later_ms: i64) {
     let mut file = RecordFile::new(path.to_owned(), 8 << 20, false, header());
-    let mut append = |record: &Stamped| assert_eq!(file.append(record).1.unwrap(), 1);
+    let mut append = |record: &Stamped| {
+        let mut record = record.clone();
+        record.time_ms += later_ms;
+        if let Record::Event(event) = &mut record.record {
+            event.start = Utc::from_millis(record.time_ms);
+        }
+        assert_eq!(file.append(&record).1.unwrap(), 1);
+    };
     (-SLOTS..0).for_each(|slot| self::slot(slot, Supply::Good, &mut append));
     (0..SLOTS).for_each(|slot| self::slot(slot, supply, &mut append));
 }

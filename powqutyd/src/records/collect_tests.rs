@@ -3,10 +3,15 @@
 
 use super::super::codec::{encode, Records};
 use super::*;
+use crate::records::Header;
+use crate::summary::build::of_file;
+use crate::summary::week::Week;
+use openwrt::timezone::Zone;
 use power_quality::compliance::{Light, Row};
 use power_quality::{Aggregate, Event, Flicker, Frequency, NominalFrequency, Rvc, Spectrum, ORDERS};
 
-const START_S: f64 = 1_795_000_200.0;
+/// Monday, 16 November 2026, 0:00 UTC: the start of week 47.
+const START_S: f64 = 1_794_787_200.0;
 
 fn config() -> Config {
     Config { signalling: Some(175.0), ..Config::new(10_240.0, 230.0, NominalFrequency::Hz50) }
@@ -106,6 +111,7 @@ fn a_known_week_is_judged_the_same_live_after_restarts_and_from_the_file() {
     let verdict = live.verdict();
     assert_eq!(restarted.verdict(), verdict);
     assert_eq!(from_file.verdict(), verdict);
+    reported_the_same(&file, &verdict);
 
     let frequency = row(&verdict, Characteristic::Frequency);
     assert_eq!((frequency.n, frequency.n1, frequency.n2, frequency.light), (60_480, 302, 0, Light::Yellow));
@@ -132,6 +138,28 @@ fn a_known_week_is_judged_the_same_live_after_restarts_and_from_the_file() {
     let size_per_week = file.len();
     assert!(size_per_week < 1_000_000, "{size_per_week}");
     assert_eq!(live.last().of(Characteristic::Interruption), Some(4.0 / 2.3));
+}
+
+/// What `report --records` makes of the file, which is rounded to what people read.
+fn reported_the_same(records: &[u8], verdict: &Verdict) {
+    let header = Header { signalling: Some(175.0), ..Header::default() };
+    let header = Stamped { time_ms: utc(0.0).millis(), record: Record::Header(Box::new(header)) };
+    let mut file = Vec::new();
+    encode(&header, &mut file);
+    file.extend_from_slice(records);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("records");
+    std::fs::write(&path, file).unwrap();
+    let now = utc(8.0 * 86_400.0);
+    let summary = of_file(&path, Week::parse("2026-W47"), &Zone::UTC, now).unwrap();
+    assert_eq!(summary.characteristics.len(), verdict.characteristics.len());
+    for (line, row) in summary.characteristics.iter().zip(&verdict.characteristics) {
+        let counts =
+            |row: &Row| (row.characteristic, row.n, row.n1, row.n2, row.invalid, row.count, row.light);
+        assert_eq!(counts(line), counts(row));
+        let value = |row: &Row| row.value.unwrap_or(-1.0);
+        assert!((value(line) - value(row)).abs() < 1e-4, "{line:?} {row:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! `powqutyd report`: a week as text, JSON or a page, from the record file alone.
 
 pub mod html;
+pub mod mail;
 pub mod service;
 pub mod text;
 
@@ -10,6 +11,7 @@ mod words;
 
 use crate::clock::Utc;
 use crate::config;
+use crate::subcommand::{ended, Error};
 use crate::summary::build::{self, of_file};
 use crate::summary::week::Week;
 use crate::summary::Summary;
@@ -19,8 +21,6 @@ use openwrt::timezone::Zone;
 use openwrt::uci;
 use power_quality::compliance::Characteristic;
 use std::ffi::OsString;
-use std::fmt;
-use std::io;
 use std::path::PathBuf;
 
 /// What `powqutyd help report` says about the options.
@@ -31,32 +31,6 @@ pub const HELP: &str = "\
   --json          numbers
   --output FILE   instead of standard output
 ";
-
-/// Why there is no report.
-#[derive(Debug)]
-pub enum Error {
-    /// The command line is wrong.
-    Usage(lexopt::Error),
-    /// No records, or they cannot be read or written.
-    Failed(String),
-}
-
-impl From<lexopt::Error> for Error {
-    fn from(error: lexopt::Error) -> Self {
-        Self::Usage(error)
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(error) => write!(f, "{error}"),
-            Self::Failed(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// How the report is rendered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,12 +95,7 @@ pub fn main(args: &[OsString], source: &uci::Source) -> Result<(), Error> {
     match output {
         Some(path) => std::fs::write(&path, rendered)
             .map_err(|error| Error::Failed(format!("{}: {error}", path.display()))),
-        None => match cli::print(&rendered) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                Err(Error::Failed(format!("cannot write: {error}")))
-            }
-            _ => Ok(()),
-        },
+        None => ended(cli::print(&rendered)).map(drop),
     }
 }
 

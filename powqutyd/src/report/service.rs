@@ -9,6 +9,7 @@ use crate::summary::build::{of_file, Error};
 use crate::summary::week::Week;
 use crate::summary::Summary;
 use crate::weekly;
+use alerts::SinkKind;
 use openwrt::service::{CallError, Params};
 use openwrt::timezone::Zone;
 use serde_json::{json, Value};
@@ -62,12 +63,20 @@ pub async fn report_html(shared: &Shared, page: &Page, params: &Params) -> Resul
     Ok(answer)
 }
 
-/// `report_send`: the summary goes to every sink that takes summaries, now.
+/// `report_send`: the summary goes to one sink, whose answer is waited for, or through the outbox to every sink that
+/// takes summaries.
 ///
 /// # Errors
-/// As `report`.
+/// As `report`; there is no such sink.
 pub async fn report_send(shared: &Shared, directory: PathBuf, params: &Params) -> Result<Value, CallError> {
     let week = week(params)?;
+    let sink = match params.optional_text("sink")? {
+        None => None,
+        Some(name) => Some(
+            SinkKind::from_name(name)
+                .ok_or_else(|| CallError::argument("sink", "expected slack, mqtt, email or exec"))?,
+        ),
+    };
     let path = records(shared)?;
     let alert = blocking(move || {
         let summary = of_file(&path, week, &Zone::system(), Utc::now())?;
@@ -75,6 +84,12 @@ pub async fn report_send(shared: &Shared, directory: PathBuf, params: &Params) -
     })
     .await?;
     let subject = alert.subject.clone();
+    if let Some(sink) = sink {
+        let alerts = shared.borrow().alerts.clone();
+        let alerts = alerts.ok_or_else(|| CallError::not_ready("nothing is configured yet"))?;
+        let sent = alerts.send(sink, alert).await;
+        return Ok(json!({ "delivered": sent.delivered, "answer": sent.answer, "subject": subject }));
+    }
     let state = shared.borrow();
     let monitor = state.monitor.as_ref().ok_or_else(|| CallError::not_ready("nothing is measured"))?;
     let id = monitor.outputs.raise(alert);

@@ -9,8 +9,14 @@ use crate::summary::{Line, Summary, METHOD_NOTE};
 use power_quality::compliance::{Characteristic, Light};
 use std::fmt::Write as _;
 
-/// Events named in a message.
-const NAMED: usize = 5;
+/// Events named in a message, which has room for 24 facts.
+const NAMED: usize = 3;
+
+/// Harmonic orders named in a message; the verdict counts the others.
+const ORDERS_NAMED: usize = 4;
+
+/// Outages named in a message: the last ones.
+const OUTAGES_NAMED: usize = 2;
 
 /// The report as text of at most 100 columns.
 #[must_use]
@@ -71,7 +77,12 @@ pub fn render(summary: &Summary) -> String {
 #[must_use]
 pub fn facts(summary: &Summary) -> Vec<(String, String)> {
     let mut facts = vec![("verdict".to_owned(), format!("{} {}", mark(summary.light), summary.sentence()))];
+    let mut orders = 0;
     for line in shown(summary) {
+        orders += usize::from(matches!(line.characteristic, Characteristic::Harmonic(_)));
+        if matches!(line.characteristic, Characteristic::Harmonic(_)) && orders > ORDERS_NAMED {
+            continue;
+        }
         if line.value.is_none() && line.count.is_none_or(|count| count == 0 && line.light != Light::Red) {
             continue;
         }
@@ -94,7 +105,7 @@ pub fn facts(summary: &Summary) -> Vec<(String, String)> {
     if summary.events.total as usize > NAMED {
         facts.push(("events".to_owned(), format!("{} in all", summary.events.total)));
     }
-    for outage in &summary.outages {
+    for outage in summary.outages.iter().rev().take(OUTAGES_NAMED).rev() {
         let what = if outage.power_loss { "power loss" } else { "monitor off" };
         facts.push((
             short(outage.start, &summary.zone),
@@ -118,7 +129,7 @@ fn mark(light: Light) -> char {
 }
 
 /// All characteristics, but of the harmonic orders those that are not green and the closest to its limit.
-fn shown(summary: &Summary) -> impl Iterator<Item = &Line> {
+pub(super) fn shown(summary: &Summary) -> impl Iterator<Item = &Line> {
     let closest = super::closest_harmonic(summary);
     summary.characteristics.iter().filter(move |line| match line.characteristic {
         Characteristic::Harmonic(_) => {
@@ -128,7 +139,7 @@ fn shown(summary: &Summary) -> impl Iterator<Item = &Line> {
     })
 }
 
-fn data(summary: &Summary) -> String {
+pub(super) fn data(summary: &Summary) -> String {
     let it = &summary.completeness;
     format!(
         "{} % measured ({} of {} intervals valid, {} flagged, {} missing)",

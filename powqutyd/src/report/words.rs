@@ -4,10 +4,10 @@
 use crate::notify::length;
 use crate::summary::week::short;
 use crate::summary::{Line, Summary, Worst};
-use power_quality::compliance::Characteristic;
+use power_quality::compliance::{Characteristic, Row};
 
 /// What 95 % (frequency: 99.5 %) of the values do not exceed, or how often and how long.
-pub(super) fn measured(line: &Line, summary: &Summary) -> String {
+pub(super) fn measured(line: &Row, summary: &Summary) -> String {
     if let Some(count) = line.count {
         let time = line.event_time.filter(|&seconds| seconds > 0.0);
         return match time {
@@ -87,7 +87,7 @@ pub(super) fn before(line: &Line, summary: &Summary) -> String {
         return if count == now { "as before".to_owned() } else { format!("was {count}") };
     }
     let Some(value) = before.value else { return "–".to_owned() };
-    let then = measured(&Line { value: Some(value), before: None, ..line.clone() }, summary);
+    let then = measured(&Row { value: Some(value), ..line.row }, summary);
     if then == measured(line, summary) {
         "as before".to_owned()
     } else {

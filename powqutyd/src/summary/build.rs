@@ -412,19 +412,13 @@ impl Builder {
         });
         let decimals = |value: f64| rounded(value, 1e4);
         Line {
-            characteristic: row.characteristic,
-            light: row.light,
-            n: row.n,
-            n1: row.n1,
-            n2: row.n2,
-            invalid: row.invalid,
-            limit: row.limit,
-            share: decimals(row.share),
-            allowance: row.allowance,
-            value: row.value.map(decimals),
+            row: Row {
+                share: decimals(row.share),
+                value: row.value.map(decimals),
+                event_time: row.event_time.map(|seconds| rounded(seconds, 1e3)),
+                ..*row
+            },
             worst: worst.map(|&(_, worst)| Worst { value: decimals(worst.value), ..worst }),
-            count: row.count,
-            event_time: row.event_time.map(|seconds| rounded(seconds, 1e3)),
             before: before.map(|row| Before {
                 light: row.light,
                 share: decimals(row.share),

@@ -10,8 +10,9 @@ use crate::clock::Utc;
 use crate::record::EventRecord;
 use crate::records::Header;
 use openwrt::timezone::Zone;
-use power_quality::compliance::{Characteristic, Light};
+use power_quality::compliance::{Characteristic, Light, Row};
 use serde::{Serialize, Serializer};
+use std::ops::Deref;
 
 /// What every rendering has to say (the instrument is not part of the numbers).
 pub const METHOD_NOTE: &str =
@@ -85,34 +86,21 @@ impl Completeness {
 /// One characteristic of the week.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Line {
-    /// What is judged.
-    pub characteristic: Characteristic,
-    /// Traffic light.
-    pub light: Light,
-    /// Valid intervals.
-    pub n: u32,
-    /// Those beyond the limit for the ordinary share of the time.
-    pub n1: u32,
-    /// Those beyond the limit that always holds.
-    pub n2: u32,
-    /// Flagged, incomplete and missing intervals.
-    pub invalid: u32,
-    /// Limit in % (flicker: 1); `None` for events.
-    pub limit: Option<f64>,
-    /// Share of the intervals (events: of the week's time) beyond it, in %.
-    pub share: f64,
-    /// Share that is allowed, in %.
-    pub allowance: f64,
-    /// What 95 % (frequency: 99.5 %) of the absolute values do not exceed, in the unit of the limit.
-    pub value: Option<f64>,
+    /// The verdict.
+    #[serde(flatten)]
+    pub row: Row,
     /// The worst value.
     pub worst: Option<Worst>,
-    /// Events.
-    pub count: Option<u32>,
-    /// Seconds of all events together.
-    pub event_time: Option<f64>,
     /// The same characteristic a week before.
     pub before: Option<Before>,
+}
+
+impl Deref for Line {
+    type Target = Row;
+
+    fn deref(&self) -> &Row {
+        &self.row
+    }
 }
 
 impl Line {
@@ -142,11 +130,11 @@ pub struct Worst {
 pub struct Before {
     /// Traffic light.
     pub light: Light,
-    /// As [`Line::share`].
+    /// As [`Row::share`].
     pub share: f64,
-    /// As [`Line::value`].
+    /// As [`Row::value`].
     pub value: Option<f64>,
-    /// As [`Line::count`].
+    /// As [`Row::count`].
     pub count: Option<u32>,
 }
 
