@@ -293,6 +293,13 @@ fn sigterm_saves_what_was_measured_and_the_next_start_knows_it() {
     let table = environment.run(DAEMON, ["events"]).stdout;
     assert_eq!(table.lines().count(), 2, "{table}");
     assert!(table.contains("dip") && table.contains("swell"), "{table}");
+    let csv = environment.run(DAEMON, ["events", "--csv"]).stdout;
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(lines[0].starts_with("id,kind,start,end,duration,extreme_voltage,"), "{csv}");
+    assert!(lines.len() == 3 && lines[1].contains("-dip,dip,2") && lines[1].contains(",C1,"), "{csv}");
+    let later = listed["events"][0]["start"].as_str().unwrap();
+    let since = environment.run(DAEMON, ["events", "--since", later, "--json"]).stdout;
+    assert_eq!((since.lines().count(), since.contains("swell")), (1, true), "{since}");
 }
 
 #[test]

@@ -216,7 +216,8 @@ fn mended(disk: &SmallDisk, daemon: &lab::Daemon, mend: impl FnOnce()) {
     assert_eq!(complaints, 1, "reported once: {log}");
 }
 
-const DIPS: &str = "at 500ms dip 60 for 100ms\nrepeat 1s";
+/// Many, so that the last page of each file is soon full.
+const DIPS: &str = "at 100ms dip 60 for 60ms\nrepeat 250ms";
 /// No waveforms: those that are deleted would make room on a full disk.
 const QUICK: &str = "\toption input_speed '5'\n\toption waveform_count '0'\n";
 
@@ -264,22 +265,6 @@ fn a_path_that_vanishes_is_reported_and_comes_back() {
     assert!(file::read(&stick.join("records")).unwrap().all(|record| record.is_ok()));
 }
 
-fn header() -> Header {
-    Header {
-        format: 1,
-        device: "BERTUB001".to_owned(),
-        host: "host".to_owned(),
-        latitude: None,
-        longitude: None,
-        nominal_voltage: 230.0,
-        nominal_frequency: 50,
-        signalling: None,
-        island: false,
-        event_time_share: 5.0,
-        thresholds: [90.0, 110.0, 10.0],
-    }
-}
-
 /// A daemon whose last record is this old.
 fn silent_for(seconds: f64) -> (Environment, Webhook) {
     let webhook = Webhook::start();
@@ -288,7 +273,7 @@ fn silent_for(seconds: f64) -> (Environment, Webhook) {
     let options = format!("\toption slack_webhook '{hook}'\n\toption input_speed '200'\n");
     let environment = environment("", None, &options);
     let last = Utc::now().plus_seconds(-seconds).millis();
-    let mut records = RecordFile::new(environment.data("records"), 1 << 20, false, header());
+    let mut records = RecordFile::new(environment.data("records"), 1 << 20, false, Header::default());
     for age in (0..6).rev() {
         let value = FlickerValue { long: false, value: 0.5, flagged: false };
         let record = Stamped { time_ms: last - age * 600_000, record: Record::Flicker(value) };
@@ -315,7 +300,9 @@ fn told_once(environment: &Environment, webhook: &Webhook, words: &str, row: &st
         let requests = webhook.wait_for(1);
         assert!(requests[0].json()["text"].as_str().unwrap().contains(words), "{:?}", requests[0].json());
         wait_for("the record", PATIENCE, || (!outages(environment).is_empty()).then_some(()));
-        daemon.call("alerts", &json!({})).unwrap();
+        let kind = row.trim_matches(',').to_lowercase().replace("powerloss", "power_loss");
+        let listed = daemon.call("events", &json!({ "kind": kind })).unwrap();
+        assert_eq!((&listed["total"], &listed["events"][0]["kind"]), (&json!(1), &json!(kind)), "{listed:#}");
         daemon.kill();
     }
     assert_eq!(outages(environment).len(), 1);

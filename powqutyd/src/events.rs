@@ -2,6 +2,8 @@
 //! `powqutyd events`: what happened, as a table, JSON or CSV, or as it happens.
 
 use crate::notify::length;
+use crate::storage::csv_line;
+use crate::subcommand::{ended, Error};
 use lexopt::prelude::*;
 use openwrt::cli;
 use openwrt::service::client::{self, Client};
@@ -14,80 +16,93 @@ use std::path::Path;
 /// What `powqutyd help events` says about the options.
 pub const HELP: &str = "\
   --since TIME   only events that began then or later, such as 2026-01-31T12:00:00Z
-  --kind KIND    dip, swell, interruption or harmonic
-  --limit N      the newest N (20)
+  --kind KIND    dip, swell, interruption, harmonic, power_loss or outage
+  --limit N      the newest N (20; with --since all that are known)
   --json         one JSON object per line
+  --csv          one line of CSV each, after the names of the columns
   --follow       then wait for more, until interrupted
 ";
-
-/// Why there is no list.
-#[derive(Debug)]
-pub enum Error {
-    /// The command line is wrong.
-    Usage(lexopt::Error),
-    /// The daemon does not answer, or refuses.
-    Failed(String),
-}
-
-impl From<lexopt::Error> for Error {
-    fn from(error: lexopt::Error) -> Self {
-        Self::Usage(error)
-    }
-}
-
-impl From<client::Error> for Error {
-    fn from(error: client::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-impl From<io::Error> for Error {
-    fn from(error: io::Error) -> Self {
-        Self::Failed(format!("cannot write: {error}"))
-    }
-}
 
 /// Runs the subcommand with its arguments against the daemon at `socket`.
 ///
 /// # Errors
 /// See [`Error`].
 pub fn main(args: &[OsString], socket: &Path) -> Result<(), Error> {
-    let (mut params, mut limit, mut as_json, mut follow) = (json!({}), 20_u32, false, false);
+    let (mut params, mut limit, mut format, mut follow) = (json!({}), None, Format::Table, false);
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {
         match arg {
             Long("since") => params["since"] = parser.value()?.string()?.into(),
             Long("kind") => params["kind"] = parser.value()?.string()?.into(),
-            Long("limit") => limit = parser.value()?.parse()?,
-            Long("json") => as_json = true,
+            Long("limit") => limit = Some(parser.value()?.parse()?),
+            Long("json") => format = Format::Json,
+            Long("csv") => format = Format::Csv,
             Long("follow") => follow = true,
             other => return Err(other.unexpected().into()),
         }
     }
     // Subscribed first, so that nothing falls between list and stream.
     let stream = if follow { Some(client::subscribe(socket, &["powquty.event"])?) } else { None };
+    let limit = limit.unwrap_or(if params["since"].is_null() { 20 } else { u32::MAX });
     let listed = list(socket, params, limit)?;
-    if listed.is_empty() && !follow && !as_json {
+    if listed.is_empty() && !follow && format == Format::Table {
         cli::print("no events\n")?;
     }
     let mut out = io::stdout().lock();
-    let mut show = |event: &Value| {
-        let written = match as_json {
-            true => writeln!(out, "{event}"),
-            false => writeln!(out, "{}", row(event)),
-        };
-        written.and_then(|()| out.flush())
-    };
+    let mut show = |line: String| writeln!(out, "{line}").and_then(|()| out.flush());
+    if format == Format::Csv && ended(show(COLUMNS.join(",")))? {
+        return Ok(());
+    }
     for event in listed.iter().rev() {
-        ended(show(event))?;
+        if ended(show(format.line(event)))? {
+            return Ok(());
+        }
     }
     for event in stream.into_iter().flatten() {
         let event = event?.data;
-        if !listed.iter().any(|known| known["id"] == event["id"]) && ended(show(&event))? {
+        if !listed.iter().any(|known| known["id"] == event["id"]) && ended(show(format.line(&event)))? {
             return Ok(());
         }
     }
     Ok(())
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Format {
+    Table,
+    Json,
+    Csv,
+}
+
+/// Columns of the CSV: keys of the object, empty where it has none.
+const COLUMNS: [&str; 12] = [
+    "id",
+    "kind",
+    "start",
+    "end",
+    "duration",
+    "extreme_voltage",
+    "extreme_percent",
+    "class",
+    "order",
+    "limit_percent",
+    "value_percent",
+    "share_percent",
+];
+
+impl Format {
+    fn line(self, event: &Value) -> String {
+        let field = |column: &&str| match &event[*column] {
+            Value::Null => String::new(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        match self {
+            Self::Table => row(event),
+            Self::Json => event.to_string(),
+            Self::Csv => csv_line(&COLUMNS.iter().map(field).collect::<Vec<_>>()),
+        }
+    }
 }
 
 /// The newest events, newest first, fetched page by page.
@@ -104,14 +119,6 @@ fn list(socket: &Path, mut params: Value, limit: u32) -> Result<Vec<Value>, Erro
         }
     }
     Ok(listed)
-}
-
-/// `true` when the reader has had enough.
-fn ended(written: io::Result<()>) -> Result<bool, Error> {
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
-        other => Ok(other.map(|()| false)?),
-    }
 }
 
 /// One line of the table: start, kind, length, extreme, cell.

@@ -31,6 +31,7 @@ pub mod second;
 pub mod service;
 pub mod source;
 pub mod storage;
+pub mod subcommand;
 pub mod summary;
 pub mod taps;
 pub mod telemetry;

@@ -37,7 +37,9 @@ pub struct LightRow {
 }
 
 impl LightRow {
-    fn new(row: &Row, last: &Last) -> Self {
+    /// A row of the verdict and the last value of its characteristic.
+    #[must_use]
+    pub fn new(row: &Row, last: &Last) -> Self {
         let decimals = |value: f64| rounded(value, 1e4);
         let used = if row.allowance > 0.0 { 100.0 * row.share / row.allowance } else { 0.0 };
         Self {

@@ -4,6 +4,7 @@
 use openwrt::cli::{self, Command, Spec, Subcommand, UsageError};
 use powqutyd::analyze::{self, AnalyzeError};
 use powqutyd::emulate::{self, EmulateError};
+use powqutyd::subcommand::Error;
 use powqutyd::{config, daemon, events, options, report, screen, storage, watch};
 use std::process::ExitCode;
 
@@ -94,12 +95,12 @@ fn main() -> ExitCode {
             },
             "events" => match events::main(&args, &common.socket(&SPEC)) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(events::Error::Usage(error)) => UsageError::new(format!("events: {error}")).report(&SPEC),
-                Err(events::Error::Failed(error)) => cli::fail(&SPEC, error),
+                Err(Error::Usage(error)) => UsageError::new(format!("events: {error}")).report(&SPEC),
+                Err(error) => cli::fail(&SPEC, error),
             },
             "report" => match report::main(&args, &common.source) {
                 Ok(()) => ExitCode::SUCCESS,
-                Err(report::Error::Usage(error)) => UsageError::new(format!("report: {error}")).report(&SPEC),
+                Err(Error::Usage(error)) => UsageError::new(format!("report: {error}")).report(&SPEC),
                 Err(error) => cli::fail(&SPEC, error),
             },
             "watch" if args.is_empty() => match watch::main(&common.socket(&SPEC)) {

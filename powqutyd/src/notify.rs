@@ -3,10 +3,13 @@
 
 use crate::clock::Utc;
 use crate::config::{Device, Position};
+use crate::lights::{self, LightRow};
 use crate::record::EventRecord;
 use crate::records::Outage;
 use alerts::{Alert, Severity, Worst};
+use openwrt::timezone::Zone;
 use power_quality::EventKind;
+use std::fmt::Write as _;
 
 /// Decides what is worth an alert: each trouble once.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,40 +37,92 @@ impl Judge {
     }
 }
 
-/// The alert of a finished event.
-#[must_use]
-pub fn alert(event: &EventRecord, device: &Device) -> Alert {
-    let severity = match event.kind {
-        EventKind::Interruption => Severity::Critical,
-        EventKind::Dip | EventKind::Swell | EventKind::Harmonic => Severity::Warning,
-    };
-    let mut alert = Alert::new(event.kind.name(), severity, subject(event), event.start.calendar())
-        .fact("event", event.id())
-        .fact("start", event.start.rfc3339())
-        .fact("duration", length(event.duration_s));
-    if let (Some(volts), Some(percent)) = (event.extreme_voltage, event.extreme_percent) {
-        let (key, worst) = match event.kind {
-            EventKind::Swell => ("highest_voltage", Worst::Highest),
-            _ => ("residual_voltage", Worst::Lowest),
+/// Where and in which words an alert is told.
+#[derive(Debug, Clone, Copy)]
+pub struct Teller<'a> {
+    /// Who measures.
+    pub device: &'a Device,
+    /// The router's time zone.
+    pub zone: &'a Zone,
+}
+
+impl Teller<'_> {
+    /// The alert of a finished event; `light`: that of its characteristic, this event counted.
+    #[must_use]
+    pub fn event(&self, event: &EventRecord, light: Option<&LightRow>) -> Alert {
+        let severity = match event.kind {
+            EventKind::Interruption => Severity::Critical,
+            EventKind::Dip | EventKind::Swell | EventKind::Harmonic => Severity::Warning,
         };
-        alert = alert.fact(key, format!("{volts:.1} V ({percent:.1} %)")).measure(percent, "%", worst);
+        let mut alert = Alert::new(event.kind.name(), severity, subject(event), event.start.calendar())
+            .fact("event", event.id())
+            .fact("start", event.start.rfc3339())
+            .fact("local_start", self.local(event.start))
+            .fact("duration", length(event.duration_s));
+        if let (Some(volts), Some(percent)) = (event.extreme_voltage, event.extreme_percent) {
+            let (key, worst) = match event.kind {
+                EventKind::Swell => ("highest_voltage", Worst::Highest),
+                _ => ("residual_voltage", Worst::Lowest),
+            };
+            alert = alert.fact(key, format!("{volts:.1} V ({percent:.1} %)")).measure(percent, "%", worst);
+        }
+        if let Some(cell) = event.class {
+            alert = alert.fact("en50160_cell", cell.to_string());
+        }
+        if let Some(harmonic) = event.harmonic {
+            let above = harmonic.value_percent - harmonic.limit_percent;
+            alert = alert
+                .fact("order", harmonic.order.to_string())
+                .fact("highest", format!("{:.2} % of the fundamental", harmonic.value_percent))
+                .fact("limit", format!("{} %", harmonic.limit_percent))
+                .fact("above_limit_by", format!("{above:.2} % of the fundamental"))
+                .fact("share_above_limit", format!("{:.1} % of the time", harmonic.share_percent))
+                .measure(harmonic.value_percent, "%", Worst::Highest);
+        }
+        if let Some(row) = light {
+            alert = alert.fact("en50160_light", light_fact(row));
+        }
+        self.place(alert)
     }
-    if let Some(cell) = event.class {
-        alert = alert.fact("en50160_cell", cell.to_string());
+
+    /// The alert of an outage of the monitor that began at `start`.
+    #[must_use]
+    pub fn outage(&self, start: Utc, outage: &Outage) -> Alert {
+        let end = start.plus_seconds(outage.duration_s);
+        let alert = Alert::new(outage.kind(), Severity::Critical, outage_subject(outage), end.calendar())
+            .fact("last_record", start.rfc3339())
+            .fact("first_sample", end.rfc3339())
+            .fact("local_start", self.local(start))
+            .fact("duration", format!("at most {}", length(outage.duration_s)))
+            .measure(outage.duration_s, "s", Worst::Highest);
+        self.place(alert)
     }
-    if let Some(harmonic) = event.harmonic {
-        alert = alert
-            .fact("order", harmonic.order.to_string())
-            .fact("highest", format!("{:.2} % of the fundamental", harmonic.value_percent))
-            .fact("limit", format!("{} %", harmonic.limit_percent))
-            .fact("share_above_limit", format!("{:.1} %", harmonic.share_percent))
-            .measure(harmonic.value_percent, "%", Worst::Highest);
+
+    fn place(&self, alert: Alert) -> Alert {
+        let alert = alert.fact("host", &self.device.host).fact("device", &self.device.uuid);
+        match self.device.position {
+            Position { latitude: Some(latitude), longitude: Some(longitude), .. } => {
+                alert.fact("position", format!("{latitude}, {longitude}"))
+            }
+            _ => alert,
+        }
     }
-    alert = alert.fact("host", &device.host).fact("device", &device.uuid);
-    if let Position { latitude: Some(latitude), longitude: Some(longitude), .. } = device.position {
-        alert = alert.fact("position", format!("{latitude}, {longitude}"));
+
+    fn local(&self, at: Utc) -> String {
+        let at = at.calendar();
+        alerts::local_time(at, self.zone.offset_s(at.unix_timestamp()))
     }
-    alert
+}
+
+/// `dip: green, 3 events in seven days, 0.2 % of the allowance used`
+fn light_fact(row: &LightRow) -> String {
+    let mut fact = format!("{}: {}", row.characteristic, lights::word(row.light));
+    // Writing to a String has no way to fail.
+    if let Some(count) = row.count {
+        let _ = write!(fact, ", {count} {} in seven days", if count == 1 { "event" } else { "events" });
+    }
+    let _ = write!(fact, ", {:.1} % of the allowance used", row.share);
+    fact
 }
 
 /// One line for a person, for instance `Dip to 115.0 V (50.0 %) for 100 ms`.
@@ -90,39 +145,6 @@ pub fn subject(event: &EventRecord) -> String {
     }
 }
 
-/// The alert of an outage of the monitor.
-#[must_use]
-pub fn outage_alert(start: Utc, outage: &Outage, device: &Device) -> Alert {
-    let end = start.plus_seconds(outage.duration_s);
-    let alert = Alert::new(outage_kind(outage), Severity::Critical, outage_subject(outage), end.calendar())
-        .fact("last_record", start.rfc3339())
-        .fact("first_sample", end.rfc3339())
-        .fact("duration", format!("at most {}", length(outage.duration_s)))
-        .measure(outage.duration_s, "s", Worst::Highest)
-        .fact("host", &device.host)
-        .fact("device", &device.uuid);
-    match device.position {
-        Position { latitude: Some(latitude), longitude: Some(longitude), .. } => {
-            alert.fact("position", format!("{latitude}, {longitude}"))
-        }
-        _ => alert,
-    }
-}
-
-/// The object of `powquty.event` for an outage of the monitor.
-#[must_use]
-pub fn outage_json(start: Utc, outage: &Outage) -> serde_json::Value {
-    let kind = outage_kind(outage);
-    serde_json::json!({
-        "id": format!("{}-{kind}", start.millis()),
-        "kind": kind,
-        "start": start.rfc3339(),
-        "end": start.plus_seconds(outage.duration_s).rfc3339(),
-        "duration": outage.duration_s,
-        "open": false,
-    })
-}
-
 /// One line for a person.
 #[must_use]
 pub fn outage_subject(outage: &Outage) -> String {
@@ -130,14 +152,6 @@ pub fn outage_subject(outage: &Outage) -> String {
     match outage.power_loss {
         true => format!("Power loss: the router was off for at most {length}"),
         false => format!("Nothing was measured for at most {length}: the daemon was ended by force"),
-    }
-}
-
-fn outage_kind(outage: &Outage) -> &'static str {
-    if outage.power_loss {
-        "power_loss"
-    } else {
-        "outage"
     }
 }
 
@@ -178,6 +192,52 @@ mod tests {
         assert!(!judge.stands_alone(&event(EventKind::Dip, 1000, 500)), "the dip around the interruption");
         assert!(judge.stands_alone(&event(EventKind::Dip, 2000, 500)), "the next dip");
         assert!(judge.stands_alone(&event(EventKind::Swell, 1000, 500)));
+    }
+
+    #[test]
+    fn an_alert_says_when_where_and_what_it_means() {
+        let position = Position { latitude: Some(52.52), longitude: Some(13.4), ..Position::default() };
+        let device = Device { uuid: "my_WeSense".to_owned(), host: "router".to_owned(), position };
+        let zone = Zone::parse("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let teller = Teller { device: &device, zone: &zone };
+        let mut collector = crate::records::collect::Collector::new(
+            &power_quality::Config::new(10_240.0, 230.0, power_quality::NominalFrequency::Hz50),
+            5.0,
+        );
+        let dip = event(EventKind::Dip, 0, 100);
+        let _record = collector.event(dip.clone());
+        let row = collector.row(dip.characteristic()).map(|row| LightRow::new(&row, collector.last()));
+        let facts = |alert: &Alert| -> Vec<String> {
+            alert.facts.iter().map(|fact| format!("{}: {}", fact.key, fact.value)).collect()
+        };
+        assert_eq!(
+            facts(&teller.event(&dip, row.as_ref())),
+            [
+                "event: 1800000000000-dip",
+                "start: 2027-01-15T08:00:00.000Z",
+                "local_start: 2027-01-15 09:00:00 +01:00",
+                "duration: 100 ms",
+                "residual_voltage: 115.0 V (50.0 %)",
+                "en50160_light: dip: grey, 1 event in seven days, 0.0 % of the allowance used",
+                "host: router",
+                "device: my_WeSense",
+                "position: 52.52, 13.4",
+            ]
+        );
+        let detail = power_quality::HarmonicDetail {
+            order: 5,
+            limit_percent: 6.0,
+            value_percent: 8.25,
+            share_percent: 40.0,
+        };
+        let harmonic = EventRecord {
+            harmonic: Some(detail),
+            extreme_voltage: None,
+            ..event(EventKind::Harmonic, 0, 600_000)
+        };
+        let told = facts(&teller.event(&harmonic, None));
+        assert!(told.contains(&"order: 5".to_owned()), "{told:?}");
+        assert!(told.contains(&"above_limit_by: 2.25 % of the fundamental".to_owned()), "{told:?}");
     }
 
     #[test]

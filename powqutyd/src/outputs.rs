@@ -6,10 +6,10 @@ use crate::clock::{Clock, Utc};
 use crate::config::{Config, Device, Position, Telemetry};
 use crate::homeassistant;
 use crate::lights::{self, LightRow};
-use crate::notify::{self, Judge};
+use crate::notify::{self, Judge, Teller};
 use crate::outage::LastSeen;
 use crate::printer::Printer;
-use crate::record::EventRecord;
+use crate::record::{EventRecord, Incident};
 use crate::records::collect::Collector;
 use crate::records::{file, Header, Record, Stamped};
 use crate::second::{Second, Seconds};
@@ -18,6 +18,7 @@ use crate::storage::{self, Log, Storage};
 use crate::telemetry::{Message, PackageCounter};
 use crate::trend::Trend;
 use openwrt::service::Events;
+use openwrt::timezone::Zone;
 use power_quality::{EventKind, FlickerKind, Measurement};
 use std::collections::VecDeque;
 
@@ -59,8 +60,8 @@ pub struct Outputs {
     pub values: Values,
     /// The recent past for graphs.
     pub trend: Trend,
-    /// Finished events, oldest first.
-    pub recent: VecDeque<EventRecord>,
+    /// Finished events and outages, oldest first.
+    pub recent: VecDeque<Incident>,
     /// Events that have begun and not ended.
     pub open: Vec<EventRecord>,
     /// Events since the start of the daemon, by [`EventKind`]; an interruption is no dip here.
@@ -97,7 +98,7 @@ pub struct Sinks {
 }
 
 impl Outputs {
-    /// Nothing measured yet; events of an earlier run are read back from the event log.
+    /// Nothing measured yet; events of an earlier run are read back.
     #[must_use]
     pub fn new(config: &Config, sinks: Sinks) -> Self {
         let Sinks { storage, alerts, broker, subscribers } = sinks;
@@ -124,7 +125,7 @@ impl Outputs {
             lights: Vec::new(),
             values: Values::default(),
             trend: Trend::default(),
-            recent: storage::events::read_back(&config.logs.event_path, config.grid.nominal_voltage, RECENT),
+            recent: restored.recent,
             open: Vec::new(),
             counts: [0; 4],
         };
@@ -156,13 +157,22 @@ impl Outputs {
         let Record::Outage(outage) = record.record else { return };
         let start = Utc::from_millis(record.time_ms);
         log::warn!("{} since {}", notify::outage_subject(&outage), start.rfc3339());
-        self.storage
-            .write(Log::Events, storage::events::outage_line(start, &outage, &self.device, Utc::now()));
-        self.subscribers.emit("powquty.event", notify::outage_json(start, &outage));
-        let _id = self.alerts.raise(notify::outage_alert(start, &outage, &self.device));
+        let _id = self.alerts.raise(self.teller(&Zone::system()).outage(start, &outage));
         self.collector.replay(&record);
         self.lights_due = true;
         self.storage.record(record);
+        self.tell(Incident::Outage(start, outage));
+    }
+
+    fn teller<'a>(&'a self, zone: &'a Zone) -> Teller<'a> {
+        Teller { device: &self.device, zone }
+    }
+
+    /// Log, subscribers, the list of events.
+    fn tell(&mut self, incident: Incident) {
+        self.storage.write(Log::Events, storage::events::line(&incident, &self.device, Utc::now()));
+        self.subscribers.emit("powquty.event", incident.to_json());
+        remember(&mut self.recent, incident);
     }
 
     /// Hands an alert to the sinks and gives its id.
@@ -225,8 +235,9 @@ impl Outputs {
 
     /// Takes one result of the analysis.
     pub fn take(&mut self, measurement: &Measurement<'_>, clock: &Clock) {
-        // A router that does not know the time yet has no place for records.
-        if clock.plausible() {
+        // A router that does not know the time yet has no place for records. Those of events bear the id they were
+        // announced with.
+        if clock.plausible() && !matches!(measurement, Measurement::Event(_)) {
             let Self { collector, storage, lights_due, .. } = self;
             collector.take(measurement, |seconds| clock.utc(seconds), &mut |record| {
                 *lights_due = true;
@@ -240,7 +251,7 @@ impl Outputs {
                 }
             }
             Measurement::EventStart(event) => self.open.push(EventRecord::new(event, clock)),
-            Measurement::Event(event) => self.event(EventRecord::new(event, clock)),
+            Measurement::Event(event) => self.event(EventRecord::new(event, clock), clock.plausible()),
             Measurement::Flicker(flicker) => {
                 let value = match flicker.kind {
                     FlickerKind::Pst => &mut self.values.pst,
@@ -345,24 +356,25 @@ impl Outputs {
         }
     }
 
-    fn event(&mut self, event: EventRecord) {
+    fn event(&mut self, event: EventRecord, recorded: bool) {
         let event = self.closed(event);
         if event.open {
             // The input ended in the middle of it; the next start knows nothing of it.
             log::warn!("{} when the input ended", notify::subject(&event));
         }
         log::info!("{} at {}", notify::subject(&event), event.start.rfc3339());
-        self.storage.write(Log::Events, storage::events::line(&event, &self.device, Utc::now()));
-        self.subscribers.emit("powquty.event", event.to_json());
+        if recorded {
+            self.storage.record(self.collector.event(event.clone()));
+            self.lights_due = true;
+        }
         if self.judge.stands_alone(&event) {
             let count = &mut self.counts[event.kind as usize];
             *count = count.saturating_add(1);
-            let _id = self.alerts.raise(notify::alert(&event, &self.device));
+            let row = self.collector.row(event.characteristic());
+            let row = row.map(|row| LightRow::new(&row, self.collector.last()));
+            let _id = self.alerts.raise(self.teller(&Zone::system()).event(&event, row.as_ref()));
         }
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(event);
+        self.tell(Incident::Event(event));
     }
 
     /// Ends the open event of this kind; it keeps the start it was announced with, and so its id, unless UTC has
@@ -412,12 +424,14 @@ struct Restored {
     collector: Collector,
     last_seen: LastSeen,
     summarised: Option<Utc>,
+    recent: VecDeque<Incident>,
 }
 
 impl Restored {
     fn read(config: &Config) -> Self {
         let collector = Collector::new(&config.engine(), config.grid.event_time_share);
-        let mut this = Self { collector, last_seen: LastSeen::default(), summarised: None };
+        let (last_seen, recent) = (LastSeen::default(), VecDeque::new());
+        let mut this = Self { collector, last_seen, summarised: None, recent };
         let path = &config.logs.record_path;
         let header = Header::of(config);
         let mut same_supply = true;
@@ -427,8 +441,12 @@ impl Restored {
                 Ok(Stamped { record: Record::Header(other), .. }) => same_supply = other.same_supply(&header),
                 Ok(record) => {
                     this.last_seen.take(&record);
-                    if record.record == Record::SummarySent {
-                        this.summarised = Some(Utc::from_millis(record.time_ms)).max(this.summarised);
+                    let at = Utc::from_millis(record.time_ms);
+                    match &record.record {
+                        Record::SummarySent => this.summarised = Some(at).max(this.summarised),
+                        Record::Event(event) => remember(&mut this.recent, Incident::Event(event.clone())),
+                        Record::Outage(outage) => remember(&mut this.recent, Incident::Outage(at, *outage)),
+                        _ => {}
                     }
                     if same_supply {
                         this.collector.replay(&record);
@@ -440,8 +458,22 @@ impl Restored {
                 }
             }
         }
+        if this.recent.is_empty() {
+            // Of an earlier version, or of records that are lost: less is known of each.
+            let path = &config.logs.event_path;
+            this.recent = storage::events::read_back(path, config.grid.nominal_voltage, RECENT);
+        }
         this
     }
+}
+
+/// Adds to the list in the order of time; the oldest falls out when there are too many.
+fn remember(recent: &mut VecDeque<Incident>, incident: Incident) {
+    if recent.len() == RECENT {
+        recent.pop_front();
+    }
+    let place = recent.iter().rposition(|known| known.start() <= incident.start()).map_or(0, |at| at + 1);
+    recent.insert(place, incident);
 }
 
 /// Names of [`Outputs::counts`].

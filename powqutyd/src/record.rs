@@ -2,6 +2,8 @@
 //! An event as the daemon keeps it: with UTC and an id that is the same on every interface.
 
 use crate::clock::{Clock, Utc};
+use crate::records::Outage;
+use power_quality::compliance::Characteristic;
 use power_quality::{Cell, Event, EventKind, HarmonicDetail};
 use serde_json::{json, Value};
 
@@ -24,6 +26,55 @@ pub struct EventRecord {
     pub class: Option<Cell>,
     /// Details of a harmonic event.
     pub harmonic: Option<HarmonicDetail>,
+}
+
+/// An entry of the list of events.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Incident {
+    /// Of the voltage.
+    Event(EventRecord),
+    /// Of the monitor: nothing was measured since then.
+    Outage(Utc, Outage),
+}
+
+impl Incident {
+    /// Names of the kinds.
+    pub const KINDS: [&'static str; 6] =
+        ["dip", "swell", "interruption", "harmonic", Outage::KINDS[0], Outage::KINDS[1]];
+
+    /// One of [`Incident::KINDS`].
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Event(event) => event.kind.name(),
+            Self::Outage(_, outage) => outage.kind(),
+        }
+    }
+
+    /// Start.
+    #[must_use]
+    pub fn start(&self) -> Utc {
+        match self {
+            Self::Event(event) => event.start,
+            Self::Outage(start, _) => *start,
+        }
+    }
+
+    /// The object of the method `events` and of the event `powquty.event`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Event(event) => event.to_json(),
+            Self::Outage(start, outage) => json!({
+                "id": format!("{}-{}", start.millis(), outage.kind()),
+                "kind": outage.kind(),
+                "start": start.rfc3339(),
+                "end": start.plus_seconds(outage.duration_s).rfc3339(),
+                "duration": rounded(outage.duration_s, 1e6),
+                "open": false,
+            }),
+        }
+    }
 }
 
 impl EventRecord {
@@ -58,13 +109,24 @@ impl EventRecord {
         }
     }
 
+    /// What it counts for.
+    #[must_use]
+    pub fn characteristic(&self) -> Characteristic {
+        match (self.kind, self.harmonic) {
+            (EventKind::Dip, _) => Characteristic::Dip,
+            (EventKind::Swell, _) => Characteristic::Swell,
+            (EventKind::Interruption, _) => Characteristic::Interruption,
+            (EventKind::Harmonic, detail) => Characteristic::Harmonic(detail.map_or(0, |it| it.order)),
+        }
+    }
+
     /// End; `None` while open.
     #[must_use]
     pub fn end(&self) -> Option<Utc> {
         (!self.open).then(|| self.start.plus_seconds(self.duration_s))
     }
 
-    /// The object of the method `events` and of the event `powquty.event`.
+    /// See [`Incident::to_json`].
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut value = json!({

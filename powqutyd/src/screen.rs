@@ -187,9 +187,13 @@ impl Screen {
             .collect();
         let line = if listed.is_empty() { "none since the start".to_owned() } else { listed.join(", ") };
         self.line("events", &line);
-        for event in status["open_events"].as_array().into_iter().flatten() {
+        let rows = |key: &str| status[key].as_array().into_iter().flatten();
+        for event in rows("open_events") {
             let row = self.paint(Colour::Bad, &events::row(event));
             self.line("", &row);
+        }
+        for event in rows("last_events") {
+            self.line("", &events::row(event));
         }
     }
 
@@ -225,6 +229,15 @@ impl Screen {
                 let _ = write!(line, "; {error}");
             }
             self.line(title, &line);
+            title = "";
+        }
+        for link in alerts.get("connections").and_then(Value::as_array).into_iter().flatten() {
+            let state = match link["error"].as_str() {
+                _ if link["connected"] == true => self.paint(Colour::Good, "connected"),
+                Some(error) => self.paint(Colour::Bad, error),
+                None => self.paint(Colour::Doubtful, "not connected yet"),
+            };
+            self.line(title, &format!("broker {}: {state} ({})", word(&link["broker"]), word(&link["role"])));
             title = "";
         }
     }
@@ -270,7 +283,10 @@ mod tests {
             "nominal": { "voltage": 230.0, "dip_threshold": 90.0, "swell_threshold": 110.0 },
             "events": { "dip": 2, "swell": 1, "interruption": 0 },
             "logs": { "measurement_path": "/tmp/powquty.log", "event_path": "/tmp/powquty_event.log" },
-            "alerts": { "slack": { "queued": 1, "delivered": 2, "dropped": 0, "last_error": "timed out" } },
+            "last_events": [ { "kind": "dip", "start": "2026-11-20T16:15:32.546Z", "duration": 0.13, "class": "C1",
+                "extreme_voltage": 115.0, "extreme_percent": 50.0, "open": false } ],
+            "alerts": { "slack": { "queued": 1, "delivered": 2, "dropped": 0, "last_error": "timed out" },
+                "connections": [ { "role": "telemetry", "broker": "localhost:1883", "connected": true } ] },
         });
         let expected = "\
 powqutyd 0.1.0, up 3 min 20 s, my_WeSense on router
@@ -284,9 +300,11 @@ frequency        50.002 Hz
 THD                1.23 %
 
 events         2 dips, 1 swell
+               2026-11-20 16:15:32.546Z  dip                130 ms    115.0 V  50.0 %  C1
 logs           /tmp/powquty.log
                /tmp/powquty_event.log
 alerts         slack  2 delivered, 1 queued; timed out
+               broker localhost:1883: connected (telemetry)
 ";
         assert_eq!(text(&status, false), expected);
     }

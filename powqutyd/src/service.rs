@@ -5,7 +5,7 @@ use crate::clock::Utc;
 use crate::daemon::{Shared, State};
 use crate::monitor::{Monitor, SourceState};
 use crate::outputs::KINDS;
-use crate::record::{self as event, rounded, EventRecord};
+use crate::record::{self as event, rounded, EventRecord, Incident};
 use crate::report::service as report;
 use crate::storage::waveforms::Recorded;
 use crate::trend::Quantity;
@@ -34,7 +34,7 @@ const TREND: &[Arg] = &[
 
 const EVENTS: &[Arg] = &[
     Arg::optional("since", ArgKind::Text, "only events that began then or later, RFC 3339"),
-    Arg::optional("kind", ArgKind::Text, "dip, swell, interruption or harmonic"),
+    Arg::optional("kind", ArgKind::Text, "dip, swell, interruption, harmonic, power_loss or outage"),
     Arg::optional("offset", ArgKind::Integer, "events to skip, the newest first"),
     Arg::optional("limit", ArgKind::Integer, "at most so many, up to 200"),
 ];
@@ -44,10 +44,18 @@ const WAVEFORM: &[Arg] = &[Arg::required("id", ArgKind::Text, "of an event whose
 const REPORT: &[Arg] =
     &[Arg::optional("week", ArgKind::Text, "such as 2026-W47; otherwise the last one that is over")];
 
+const REPORT_SEND: &[Arg] = &[
+    Arg::optional("sink", ArgKind::Text, "slack, mqtt, email or exec; otherwise all that take summaries"),
+    Arg::optional("week", ArgKind::Text, "such as 2026-W47; otherwise the last one that is over"),
+];
+
 const REPORT_HTML: &[Arg] = &[
     Arg::optional("week", ArgKind::Text, "such as 2026-W47; otherwise the last one that is over"),
     Arg::optional("part", ArgKind::Integer, "of the page, from 0 (the default)"),
 ];
+
+/// Events in `status`; all are in `events`.
+const LAST_EVENTS: usize = 5;
 
 /// Most points of a trend.
 const MOST_POINTS: usize = 1500;
@@ -96,10 +104,15 @@ pub fn declare(shared: &Shared, directory: &Path) -> Service {
             let (shared, parts) = (Rc::clone(&page), Rc::clone(&parts));
             async move { report::report_html(&shared, &parts, &params).await }
         })
-        .method("report_send", "sends a week to the sinks that take summaries", REPORT, move |params| {
-            let (shared, directory) = (Rc::clone(&send), directory.clone());
-            async move { report::report_send(&shared, directory, &params).await }
-        })
+        .method(
+            "report_send",
+            "sends a week to a sink now and says what became of it, or to all",
+            REPORT_SEND,
+            move |params| {
+                let (shared, directory) = (Rc::clone(&send), directory.clone());
+                async move { report::report_send(&shared, directory, &params).await }
+            },
+        )
         .method("reload", "reads the configuration again, as SIGHUP does", &[], move |_| {
             let shared = Rc::clone(&reload);
             async move { self::reload(&shared).await }
@@ -178,6 +191,8 @@ fn status(state: &State, _: &Params) -> Result<Value, CallError> {
     map.insert("device".to_owned(), json!({ "id": config.device.uuid, "host": config.device.host }));
     map.insert("nominal".to_owned(), nominal(monitor));
     map.insert("events".to_owned(), counts(monitor));
+    let last = outputs.recent.iter().rev().take(LAST_EVENTS).map(Incident::to_json);
+    map.insert("last_events".to_owned(), last.collect());
     map.insert("lights".to_owned(), serde_json::to_value(&outputs.lights)?);
     map.insert("open_events".to_owned(), outputs.open.iter().map(EventRecord::to_json).collect());
     map.insert("logs".to_owned(), logs(monitor));
@@ -301,26 +316,28 @@ fn events(state: &State, params: &Params) -> Result<Value, CallError> {
                 CallError::argument("since", "expected a time such as 2026-01-31T12:00:00Z")
             })?),
         };
-    let kind =
-        match params.optional_text("kind")? {
-            None => None,
-            Some(name) => Some(KINDS.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
-                CallError::argument("kind", "expected dip, swell, interruption or harmonic")
-            })?),
-        };
-    let wanted = |event: &&EventRecord| {
-        since.is_none_or(|since| event.start >= since)
-            && kind.is_none_or(|kind: EventKind| event.kind == kind)
+    let kind = params.optional_text("kind")?;
+    if kind.is_some_and(|kind| !Incident::KINDS.contains(&kind)) {
+        let expected = format!("expected {}", Incident::KINDS.join(", "));
+        return Err(CallError::argument("kind", &expected));
+    }
+    let wanted = |incident: &&Incident| {
+        since.is_none_or(|since| incident.start() >= since) && kind.is_none_or(|kind| incident.kind() == kind)
     };
     let recent = state.monitor.iter().flat_map(|monitor| monitor.outputs.recent.iter().rev());
     let page = page(recent.filter(wanted), params)?;
     let waveforms = state.monitor.as_ref().map(|monitor| monitor.outputs.waveforms()).unwrap_or_default();
     let events = page.items.into_iter().map(|event| {
         let mut value = event.to_json();
-        value["waveform"] = (event.kind != EventKind::Harmonic && waveforms.holds(event.start)).into();
+        value["waveform"] = (has_waveform(event.kind()) && waveforms.holds(event.start())).into();
         value
     });
     Ok(json!({ "events": events.collect::<Value>(), "total": page.total }))
+}
+
+/// Harmonics have none, and of an outage there is nothing to see.
+fn has_waveform(kind: &str) -> bool {
+    KINDS.iter().any(|known| known.name() == kind) && kind != EventKind::Harmonic.name()
 }
 
 async fn waveform(shared: &Shared, params: &Params) -> Result<Value, CallError> {

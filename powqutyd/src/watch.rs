@@ -2,38 +2,12 @@
 //! `powqutyd watch`: the screen of `status`, drawn again each second until interrupted.
 
 use crate::screen;
-use openwrt::service::client::{self, Client};
+use crate::subcommand::{ended, Error};
+use openwrt::service::client::Client;
 use serde_json::json;
-use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
-
-/// Why there is nothing to watch.
-#[derive(Debug)]
-pub enum Error {
-    /// The daemon does not answer.
-    Daemon(client::Error),
-    /// The output cannot be written.
-    Write(io::Error),
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Daemon(error) => write!(f, "{error}"),
-            Self::Write(error) => write!(f, "cannot write: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<client::Error> for Error {
-    fn from(error: client::Error) -> Self {
-        Self::Daemon(error)
-    }
-}
 
 /// Runs until the reader has gone.
 ///
@@ -45,11 +19,10 @@ pub fn main(socket: &Path) -> Result<(), Error> {
     loop {
         let status = client.call("status", &json!({}))?;
         let text = screen::text(&status, terminal);
-        match draw(&text, terminal, &mut io::stdout().lock()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(Error::Write(error)),
-            Ok(()) => std::thread::sleep(Duration::from_secs(1)),
+        if ended(draw(&text, terminal, &mut io::stdout().lock()))? {
+            return Ok(());
         }
+        std::thread::sleep(Duration::from_secs(1));
     }
 }
 

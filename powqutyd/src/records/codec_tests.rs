@@ -161,17 +161,10 @@ proptest! {
 #[test]
 fn a_header_comes_back() {
     let header = Header {
-        format: 1,
         device: "my \"WeSense\"".to_owned(),
         host: "router".to_owned(),
         latitude: Some(52.52),
-        longitude: None,
-        nominal_voltage: 230.0,
-        nominal_frequency: 50,
-        signalling: None,
-        island: false,
-        event_time_share: 5.0,
-        thresholds: [90.0, 110.0, 10.0],
+        ..Header::default()
     };
     let record = Stamped { time_ms: 1_795_170_325_717, record: Record::Header(Box::new(header)) };
     assert_eq!(read(&encoded(std::slice::from_ref(&record))).0, [record]);

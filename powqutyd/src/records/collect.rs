@@ -7,7 +7,7 @@ use super::{
 };
 use crate::clock::Utc;
 use crate::record::EventRecord;
-use power_quality::compliance::{Account, Characteristic, Verdict};
+use power_quality::compliance::{Account, Characteristic, Row, Verdict};
 use power_quality::{Config, EventKind, FlickerKind, Interval, Measurement};
 
 /// Collects a week of records and judges them.
@@ -62,6 +62,14 @@ impl Collector {
         self.note(&record.record);
     }
 
+    /// Takes an event and makes its record; see [`Collector::take`] for all others.
+    #[must_use]
+    pub fn event(&mut self, event: EventRecord) -> Stamped {
+        let record = Stamped { time_ms: event.start.millis(), record: Record::Event(event) };
+        self.replay(&record);
+        record
+    }
+
     /// Takes a result whose times `utc` puts on the calendar; hands out the records that are complete.
     pub fn take(
         &mut self,
@@ -92,7 +100,7 @@ impl Collector {
             }
             Measurement::Event(event) => {
                 let start = utc(event.start_s);
-                (event.start_s, Record::Event(EventRecord::at(event, start)))
+                return out(self.event(EventRecord::at(event, start)));
             }
             Measurement::Rvc(rvc) => {
                 let record = RvcRecord {
@@ -126,6 +134,12 @@ impl Collector {
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         self.account.verdict()
+    }
+
+    /// The verdict on one characteristic.
+    #[must_use]
+    pub fn row(&self, characteristic: Characteristic) -> Option<Row> {
+        self.account.row(characteristic)
     }
 
     /// The last values.

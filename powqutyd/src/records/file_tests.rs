@@ -5,19 +5,7 @@ use super::super::{FlickerValue, Outage};
 use super::*;
 
 fn header() -> Header {
-    Header {
-        format: 1,
-        device: "d".to_owned(),
-        host: "h".to_owned(),
-        latitude: None,
-        longitude: None,
-        nominal_voltage: 230.0,
-        nominal_frequency: 50,
-        signalling: None,
-        island: false,
-        event_time_share: 5.0,
-        thresholds: [90.0, 110.0, 10.0],
-    }
+    Header { device: "d".to_owned(), host: "h".to_owned(), ..Header::default() }
 }
 
 fn file(path: PathBuf, limit: u64) -> RecordFile {

@@ -175,8 +175,38 @@ pub struct Outage {
     pub power_loss: bool,
 }
 
+impl Outage {
+    /// The words on the interfaces: with and without a new start of the router.
+    pub const KINDS: [&'static str; 2] = ["power_loss", "outage"];
+
+    /// One of [`Outage::KINDS`].
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        Self::KINDS[usize::from(!self.power_loss)]
+    }
+}
+
 /// Longest text in a header, in bytes.
 const MOST_TEXT: usize = 255;
+
+impl Default for Header {
+    /// A nameless device on a supply of 230 V and 50 Hz, with the thresholds of PowQuty.
+    fn default() -> Self {
+        Self {
+            format: 1,
+            device: String::new(),
+            host: String::new(),
+            latitude: None,
+            longitude: None,
+            nominal_voltage: 230.0,
+            nominal_frequency: 50,
+            signalling: None,
+            island: false,
+            event_time_share: 5.0,
+            thresholds: [90.0, 110.0, 10.0],
+        }
+    }
+}
 
 impl Header {
     /// What the configuration says.

@@ -361,6 +361,15 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Fields as one line of CSV without its end; those with commas, quotes or line feeds are quoted.
+#[must_use]
+pub fn csv_line(fields: &[String]) -> String {
+    let mut writer = csv::WriterBuilder::new().from_writer(Vec::new());
+    // Writing to memory has no way to fail.
+    let line = writer.write_record(fields).ok().and_then(|()| writer.into_inner().ok()).unwrap_or_default();
+    String::from_utf8(line).unwrap_or_default().trim_end_matches('\n').to_owned()
+}
+
 /// A path beside `path`: `/tmp/powquty.log` and `_event` give `/tmp/powquty_event.log`.
 #[must_use]
 pub fn sibling(path: &Path, suffix: &str) -> PathBuf {
@@ -386,20 +395,7 @@ mod tests {
             record_limit: 1 << 20,
             waveform_count: 2,
         };
-        let header = Header {
-            format: 1,
-            device: String::new(),
-            host: String::new(),
-            latitude: None,
-            longitude: None,
-            nominal_voltage: 230.0,
-            nominal_frequency: 50,
-            signalling: None,
-            island: false,
-            event_time_share: 5.0,
-            thresholds: [90.0, 110.0, 10.0],
-        };
-        let storage = Storage::start(logs, header).unwrap();
+        let storage = Storage::start(logs, Header::default()).unwrap();
         for _ in 0..10 {
             storage.write(Log::Measurements, "m".to_owned());
             storage.write(Log::Events, "e".to_owned());
