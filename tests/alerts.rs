@@ -4,6 +4,10 @@
 
 #[path = "alerts/faults.rs"]
 mod faults;
+#[path = "alerts/mail.rs"]
+mod mail;
+#[path = "alerts/outage.rs"]
+mod outage;
 #[path = "alerts/setup.rs"]
 mod setup;
 #[path = "alerts/slack.rs"]

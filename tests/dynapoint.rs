@@ -6,6 +6,8 @@
 mod air;
 #[path = "dynapoint/checks.rs"]
 mod checks;
+#[path = "dynapoint/cost.rs"]
+mod cost;
 #[path = "dynapoint/netifd_double.rs"]
 mod netifd_double;
 #[path = "dynapoint/rig.rs"]

@@ -120,10 +120,10 @@ pub fn start(config: Config, identity: Identity, run_dir: &Path) -> (AlertHandle
     });
     shared.configure_connections();
     let mut tasks = vec![
-        tokio::task::spawn_local(Rc::clone(&shared).accept()),
-        tokio::task::spawn_local(Rc::clone(&shared).sync_journal()),
+        openwrt::task::spawn(Rc::clone(&shared).accept()),
+        openwrt::task::spawn(Rc::clone(&shared).sync_journal()),
     ];
-    tasks.extend(SinkKind::ALL.map(|sink| tokio::task::spawn_local(Rc::clone(&shared).work(sink))));
+    tasks.extend(SinkKind::ALL.map(|sink| openwrt::task::spawn(Rc::clone(&shared).work(sink))));
     (handle, Alerts { shared, tasks })
 }
 
@@ -500,7 +500,7 @@ impl Shared {
                     .to_owned(),
             );
         }
-        warnings.extend(self.journal.borrow().trouble().map(str::to_owned));
+        warnings.extend(self.journal.borrow().trouble());
         status.insert("warnings".into(), json!(warnings));
         #[cfg(feature = "mqtt")]
         status.insert("connections".into(), self.connections.borrow().status());

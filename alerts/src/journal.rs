@@ -26,6 +26,8 @@ pub(crate) struct Journal {
     durable: bool,
     unsynced: bool,
     trouble: Option<String>,
+    /// Writes that failed since the trouble began.
+    failures: u32,
 }
 
 impl Journal {
@@ -40,6 +42,7 @@ impl Journal {
             durable: false,
             unsynced: false,
             trouble: None,
+            failures: 0,
         };
         let mut opened = journal.try_open();
         for _ in 0..LOCK_ATTEMPTS {
@@ -107,8 +110,9 @@ impl Journal {
         if frames.is_empty() {
             return;
         }
-        let full = self.length + frames.len() as u64 > self.limit;
-        self.attempt(|journal| match full || journal.file.is_none() || journal.length == 0 {
+        // After a failed write the file lacks what memory knows.
+        let anew = self.length + frames.len() as u64 > self.limit || self.trouble.is_some();
+        self.attempt(|journal| match anew || journal.file.is_none() || journal.length == 0 {
             true => journal.replace(&snapshot()),
             false => journal.write(frames),
         });
@@ -134,9 +138,10 @@ impl Journal {
         self.limit = limit;
     }
 
-    /// What keeps the alerts from surviving a restart, if anything does.
-    pub(crate) fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    /// What keeps the alerts from surviving a restart, if anything does, and how often.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let trouble = self.trouble.as_ref()?;
+        Some(format!("{trouble} ({} failed writes)", self.failures))
     }
 
     /// A handle to sync off the runtime's thread, when the last records are not on the medium yet.
@@ -151,7 +156,12 @@ impl Journal {
         match action(self) {
             Ok(()) => {
                 if self.trouble.take().is_some() {
-                    log::info!("outbox {}: writable again", self.path.display());
+                    log::info!(
+                        "outbox {}: writable again after {} failed writes; what waits is saved",
+                        self.path.display(),
+                        self.failures
+                    );
+                    self.failures = 0;
                 }
             }
             Err(error) => self.note(&error),
@@ -163,6 +173,7 @@ impl Journal {
             "outbox {}: {error}; alerts are kept in memory only and do not survive a restart",
             self.path.display()
         );
+        self.failures = self.failures.saturating_add(1);
         if self.trouble.as_ref() != Some(&sentence) {
             log::warn!("{sentence}");
             self.trouble = Some(sentence);

@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use openwrt::task::spawn;
 use tokio::sync::mpsc;
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::check::Check;
 use crate::config::RuleConfig;
@@ -254,7 +255,7 @@ impl Engine {
                 last: known.and_then(|known| known.last.as_ref()).map(|(finding, _)| finding.outcome.clone()),
             };
             let (reports, rule, round) = (self.reports.clone(), self.config.name.clone(), self.rounds);
-            running.tasks.push(spawn_local(async move {
+            running.tasks.push(spawn(async move {
                 let finding = probe::run(&check, job.family, &context).await;
                 // The receiver lives as long as the daemon.
                 let _ = reports.send(Report { rule, round, ended: Some((index, finding)) });

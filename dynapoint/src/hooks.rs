@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use openwrt::task::spawn;
 use tokio::process::Command;
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::rule::Transition;
@@ -56,7 +56,7 @@ fn start(program: PathBuf, mut command: Command) {
         return;
     }
     RUNNING.set(RUNNING.get() + 1);
-    spawn_local(async move {
+    spawn(async move {
         match command.spawn() {
             Err(error) => log::warn!("{}: {error}", program.display()),
             Ok(mut child) => match timeout(PATIENCE, child.wait()).await {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use openwrt::cli::Common;
 use openwrt::interfaces;
+use openwrt::task::spawn;
 use openwrt::ubus;
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config::{self, RuleConfig};
@@ -76,11 +77,7 @@ async fn probe_rule(rule: &RuleConfig, network: &Rc<RefCell<Network>>, text: &mu
                 last: None,
             };
             let check = check.clone();
-            jobs.push((
-                index,
-                family,
-                spawn_local(async move { probe::run(&check, family, &context).await }),
-            ));
+            jobs.push((index, family, spawn(async move { probe::run(&check, family, &context).await })));
         }
     }
     let mut findings = Vec::new();

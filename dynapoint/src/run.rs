@@ -11,9 +11,9 @@ use openwrt::interfaces;
 use openwrt::metrics;
 use openwrt::netlink::{Change, Connection, Event, Monitor, Object, Topics};
 use openwrt::reload::{self, Configuration, Signal};
+use openwrt::task::spawn;
 use openwrt::ubus;
 use tokio::sync::mpsc;
-use tokio::task::spawn_local;
 use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::config::{self, Config};
@@ -61,14 +61,14 @@ pub async fn run(common: Common) -> io::Result<()> {
         daemon.network.borrow_mut().interfaces = first;
     }
     let listeners = [
-        spawn_local(follow_interfaces(bus.clone(), found)),
-        spawn_local(follow_hostapd(bus.clone(), Rc::clone(&switch))),
-        spawn_local(write_metrics(Rc::clone(&daemon))),
+        spawn(follow_interfaces(bus.clone(), found)),
+        spawn(follow_hostapd(bus.clone(), Rc::clone(&switch))),
+        spawn(write_metrics(Rc::clone(&daemon))),
     ];
     // The names of access points can depend on their devices.
     switch.look().await;
     daemon.start();
-    let keeper = spawn_local(Rc::clone(&switch).run());
+    let keeper = spawn(Rc::clone(&switch).run());
     log::info!("started");
 
     loop {

@@ -42,8 +42,12 @@ pub enum LinkState {
 impl Network {
     /// Keeps of all routes those that count here.
     pub fn set_routes(&mut self, routes: Vec<Route>) {
-        self.defaults = routes.into_iter().filter(Self::counts).collect();
-        self.defaults.sort_by_key(|route| route.metric);
+        self.defaults.clear();
+        for route in routes.into_iter().filter(Self::counts) {
+            // By metric; of equal ones the kernel takes the one it lists first.
+            let at = self.defaults.partition_point(|known| known.metric <= route.metric);
+            self.defaults.insert(at, route);
+        }
     }
 
     /// A default route of the main table.

@@ -9,6 +9,8 @@ pub mod metrics;
 pub mod netlink;
 pub mod reload;
 pub mod service;
+pub mod small_map;
+pub mod task;
 pub mod timezone;
 pub mod ubus;
 pub mod uci;

@@ -17,10 +17,10 @@ use crate::{Alert, Severity};
 use codec::Input;
 use message::clip;
 pub(crate) use message::{Cure, Failure, Losses, Message, Next, Now};
+use openwrt::small_map::SmallMap;
 pub use policy::SinkKind;
 pub(crate) use policy::{Policy, Route, SinkSet};
 use record::{Record, Role};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use storm::Storm;
 
@@ -39,7 +39,7 @@ const LONGEST_WINDOW_MS: i64 = 24 * HOUR_MS;
 #[derive(Debug)]
 pub(crate) struct Outbox {
     policy: Policy,
-    entries: BTreeMap<u64, Entry>,
+    entries: SmallMap<u64, Entry>,
     next_seq: u64,
     bytes: usize,
     sinks: [Sink; 4],
@@ -82,7 +82,7 @@ impl Outbox {
     pub(crate) fn restore(policy: Policy, journal: &[u8], now: Now) -> (Self, usize) {
         let mut outbox = Self {
             policy,
-            entries: BTreeMap::new(),
+            entries: SmallMap::new(),
             next_seq: 0,
             bytes: 0,
             sinks: Default::default(),
@@ -282,7 +282,7 @@ impl Outbox {
     pub(crate) fn snapshot(&self, now: Now) -> Vec<u8> {
         let mut journal = Vec::with_capacity(self.bytes + 1024);
         journal.extend_from_slice(record::MAGIC);
-        for (&seq, entry) in &self.entries {
+        for (&seq, entry) in self.entries.iter() {
             journal.extend_from_slice(&entry.frame);
             let gone = entry.original_sinks.minus(entry.sinks);
             if !gone.is_empty() {
@@ -339,12 +339,13 @@ impl Outbox {
             }
         }
         let expiry = millis(self.policy.expiry);
-        while let Some((&seq, entry)) = self
-            .entries
-            .iter()
-            .find(|(seq, entry)| now.mono_ms - entry.queued > expiry && !self.is_in_flight(**seq))
-        {
-            let sinks = entry.sinks;
+        let expired = |outbox: &Self| {
+            let mut entries = outbox.entries.iter();
+            entries
+                .find(|(seq, entry)| now.mono_ms - entry.queued > expiry && !outbox.is_in_flight(**seq))
+                .map(|(&seq, entry)| (seq, entry.sinks))
+        };
+        while let Some((seq, sinks)) = expired(self) {
             self.lose(seq, sinks, |losses| losses.expired += 1, now);
         }
     }

@@ -21,7 +21,13 @@ pub(crate) async fn deliver(
     context: Context<'_>,
     message: &Message,
 ) -> Result<String, Failure> {
-    let Some((program, arguments)) = config.command.split_first() else {
+    let mut json = json::render(context, message, true);
+    json.push(b'\n');
+    run(&config.command, json, TIMEOUT).await
+}
+
+async fn run(command: &[String], input: Vec<u8>, limit: Duration) -> Result<String, Failure> {
+    let Some((program, arguments)) = command.split_first() else {
         return Err(Failure::retry("exec_command is empty"));
     };
     let mut child = Command::new(program)
@@ -35,9 +41,7 @@ pub(crate) async fn deliver(
         .spawn()
         .map_err(|error| Failure::retry(format!("{program} cannot be started: {error}")))?;
     let mut group = Group::of(&child);
-    let mut json = json::render(context, message, true);
-    json.push(b'\n');
-    let result = tokio::time::timeout(TIMEOUT, exchange(&mut child, json)).await;
+    let result = tokio::time::timeout(limit, exchange(&mut child, input)).await;
     if result.is_ok() {
         // It has ended by itself; what it left running in the background may go on.
         group.0 = None;
@@ -50,10 +54,7 @@ pub(crate) async fn deliver(
         Err(_) => {
             // Killed above; this only takes its exit status away, so that no zombie is left.
             let _ = child.wait().await;
-            Err(Failure::retry(format!(
-                "{program} did not end within {} s and was killed",
-                TIMEOUT.as_secs()
-            )))
+            Err(Failure::retry(format!("{program} did not end within {} s and was killed", limit.as_secs())))
         }
     }
 }
@@ -109,5 +110,69 @@ impl Drop for Group {
         if let Some(group) = self.0 {
             let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::time::Instant;
+
+    /// A shell script in a folder of its own; `$0.d` is a place for its files.
+    fn script(folder: &tempfile::TempDir, text: &str) -> Vec<String> {
+        let path = folder.path().join("hook");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        vec![path.display().to_string(), folder.path().display().to_string()]
+    }
+
+    fn alive(pid: &str) -> bool {
+        // A zombie of somebody else's is dead, too.
+        fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+            .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or_default().trim_start().starts_with('Z'))
+    }
+
+    #[tokio::test]
+    async fn one_that_hangs_is_killed_with_all_it_started_and_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = script(&folder, "sleep 300 &\necho $! >$1/child\necho $$ >$1/own\nsleep 300");
+        let begin = Instant::now();
+        let failure = run(&command, b"{}\n".to_vec(), Duration::from_secs(2)).await.unwrap_err();
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        assert_eq!(failure.reason, format!("{} did not end within 2 s and was killed", command[0]));
+        for file in ["child", "own"] {
+            let pid = fs::read_to_string(folder.path().join(file)).unwrap();
+            // What it started is init's to bury, which may take a moment.
+            for _ in 0..500 {
+                if !alive(&pid) {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert!(!alive(&pid), "{file} {pid} lives on");
+        }
+    }
+
+    #[tokio::test]
+    async fn of_much_output_only_the_beginning_is_kept_and_the_program_is_not_held_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = script(
+            &folder,
+            "cat >/dev/null\nhead -c 4000000 /dev/zero | tr '\\0' x\nhead -c 4000000 /dev/zero | tr '\\0' y >&2\nexit 1",
+        );
+        let failure = run(&command, b"{}\n".to_vec(), Duration::from_secs(60)).await.unwrap_err();
+        let kept = failure.reason.matches('y').count();
+        assert!(failure.reason.contains("failed (exit status: 1)"), "{}", failure.reason);
+        assert!((OUTPUT_BYTES..OUTPUT_BYTES + 10).contains(&kept), "{kept} bytes are kept");
+    }
+
+    #[tokio::test]
+    async fn one_that_reads_nothing_and_ends_well_has_taken_the_alert() {
+        let folder = tempfile::tempdir().unwrap();
+        let command = script(&folder, "exec <&-\necho noted\nsleep 300 >/dev/null 2>&1 &");
+        let answer = run(&command, vec![b'x'; 1_000_000], Duration::from_secs(60)).await.unwrap();
+        assert_eq!(answer, "exit 0: noted");
     }
 }

@@ -4,13 +4,13 @@
 //! Three sources say what there is: netifd (which section has which device), hostapd (which BSSes it has, under which
 //! name, with how many clients) and the carrier of the device, which is on exactly while the BSS sends beacons.
 
-use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use openwrt::small_map::SmallMap;
 use openwrt::ubus;
 use serde_json::{json, Value};
 
@@ -28,15 +28,15 @@ pub struct Radio {
     run_dir: PathBuf,
     hostapd_dir: PathBuf,
     /// Section → device, as netifd has it.
-    devices: HashMap<String, String>,
+    devices: SmallMap<String, String>,
     /// Whether `devices` has to be read again.
     stale: bool,
     /// Radio that netifd is still setting up → reason.
-    pending: HashMap<String, String>,
+    pending: SmallMap<String, String>,
     /// BSSID that a device had when it was last seen.
-    addresses: HashMap<String, String>,
+    addresses: SmallMap<String, String>,
     /// phy of a `wifi-device`.
-    phys: HashMap<String, String>,
+    phys: SmallMap<String, String>,
 }
 
 /// What was seen: for the planner, and for status.
@@ -55,11 +55,11 @@ impl Radio {
         Self {
             run_dir: run_dir.to_owned(),
             hostapd_dir: run_dir.join("hostapd"),
-            devices: HashMap::new(),
+            devices: SmallMap::new(),
             stale: true,
-            pending: HashMap::new(),
-            addresses: HashMap::new(),
-            phys: HashMap::new(),
+            pending: SmallMap::new(),
+            addresses: SmallMap::new(),
+            phys: SmallMap::new(),
         }
     }
 
@@ -235,7 +235,7 @@ impl Radio {
             })
             .filter(|path| fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.len() <= MAX_CONFIG))
             .collect();
-        files.sort();
+        files.sort_unstable();
         files.into_iter().filter_map(|path| fs::read_to_string(&path).ok().map(|text| (path, text)))
     }
 
@@ -298,8 +298,8 @@ pub fn mac_address(ifname: &str) -> Option<[u8; 6]> {
 }
 
 /// `network.wireless status`: per radio its state and its interfaces, each with section and device.
-fn read_netifd(status: &Value) -> (HashMap<String, String>, HashMap<String, String>) {
-    let (mut devices, mut pending) = (HashMap::new(), HashMap::new());
+fn read_netifd(status: &Value) -> (SmallMap<String, String>, SmallMap<String, String>) {
+    let (mut devices, mut pending) = (SmallMap::new(), SmallMap::new());
     for (radio, state) in status.as_object().into_iter().flatten() {
         let flag = |key: &str| state.get(key).and_then(Value::as_bool).unwrap_or(false);
         if flag("pending") {

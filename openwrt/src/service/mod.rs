@@ -49,13 +49,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::{json, Value};
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub use error::{CallError, ErrorCode};
 pub use events::{Event, Events, SUBSCRIBER_QUEUE};
 pub use params::{page, Arg, ArgKind, Page, Params, LIMIT, MAX_PAGE, OFFSET};
 
+use crate::task::spawn;
 use crate::ubus;
 use bind::SocketFile;
 use socket::{Counters, Limits};
@@ -195,8 +196,8 @@ impl Service {
         let table = Rc::new(self.table);
         let counters = Rc::new(Counters::default());
         let tasks = vec![
-            spawn_local(socket::serve(listener, Rc::clone(&table), self.limits, Rc::clone(&counters))),
-            spawn_local(bus::serve(ubus.clone(), table)),
+            spawn(socket::serve(listener, Rc::clone(&table), self.limits, Rc::clone(&counters))),
+            spawn(bus::serve(ubus.clone(), table)),
         ];
         Ok(Running { events, counters, socket, tasks })
     }

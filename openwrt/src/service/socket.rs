@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout, timeout_at, Instant};
 
 use super::events::Subscription;
 use super::{CallError, Table};
+use crate::task::boxed;
 
 /// Bounds of the server; a daemon uses the defaults, tests use smaller ones.
 #[derive(Debug, Clone, Copy)]
@@ -63,7 +64,8 @@ pub(super) async fn serve(listener: UnixListener, table: Rc<Table>, limits: Limi
         };
         match accepted {
             Ok((stream, _)) if connections.len() < limits.connections => {
-                connections.spawn_local(connection(stream, Rc::clone(&table), limits, Rc::clone(&counters)));
+                let served = connection(stream, Rc::clone(&table), limits, Rc::clone(&counters));
+                connections.spawn_local(boxed(served));
                 counters.connections.set(connections.len());
             }
             Ok((stream, _)) => {

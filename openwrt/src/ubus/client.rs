@@ -76,7 +76,7 @@ impl Client {
     /// Outside a tokio `LocalSet`, on which the connection's task and the handlers run.
     pub fn connect(socket: impl Into<PathBuf>) -> Self {
         let shared = Rc::new(Shared::new());
-        tokio::task::spawn_local(Rc::clone(&shared).run(socket.into()));
+        crate::task::spawn(Rc::clone(&shared).run(socket.into()));
         Self(Rc::new(Owner(shared)))
     }
 

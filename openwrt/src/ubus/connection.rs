@@ -4,9 +4,10 @@
 use super::mailbox::Mailbox;
 use super::peer::{Action, Fault, Key, Outcome, Peer, Ticket, Token};
 use super::{Error, Event, Failure, Status, Update};
+use crate::small_map::SmallMap;
+use crate::task::boxed;
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -40,7 +41,7 @@ pub(super) type Handler = Rc<dyn Fn(Request) -> Answer>;
 
 /// Where what comes for a registration goes.
 pub(super) enum Route {
-    Methods(HashMap<String, Handler>),
+    Methods(SmallMap<String, Handler>),
     Events(Rc<Mailbox<Event>>),
     Subscription(Rc<Mailbox<Update>>),
 }
@@ -59,8 +60,8 @@ pub(super) struct Shared {
     pub(super) peer: RefCell<Peer>,
     /// Something is to be written, or the end has come.
     pub(super) wake: Notify,
-    pub(super) calls: RefCell<HashMap<Token, oneshot::Sender<Result<Outcome, Error>>>>,
-    pub(super) routes: RefCell<HashMap<Key, Route>>,
+    pub(super) calls: RefCell<SmallMap<Token, oneshot::Sender<Result<Outcome, Error>>>>,
+    pub(super) routes: RefCell<SmallMap<Key, Route>>,
     pub(super) closed: Cell<bool>,
 }
 
@@ -243,10 +244,10 @@ impl Shared {
             return self.with_peer(|peer| peer.reply(ticket, Err(Status::MethodNotFound.into())));
         };
         let mut responder = Responder { shared: Rc::clone(self), ticket: Some(ticket) };
-        handlers.spawn_local(async move {
+        handlers.spawn_local(boxed(async move {
             let result = handler(request).await;
             responder.answer(result);
-        });
+        }));
     }
 }
 

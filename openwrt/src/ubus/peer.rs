@@ -10,10 +10,11 @@ mod objects;
 
 use super::message::{Decoder, Draft, Fields, FrameFault, Kind, Message};
 use super::{Counters, Description, Error, Event, Status};
+use crate::small_map::SmallMap;
 use calls::Call;
 use objects::{Entry, Step};
 use serde_json::Value;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// Bytes that may wait for ubusd.
@@ -103,9 +104,9 @@ pub(crate) struct Peer {
     connection: u32,
     decoder: Decoder,
     seq: u16,
-    requests: BTreeMap<u16, Request>,
-    entries: BTreeMap<Key, Entry>,
-    by_id: BTreeMap<u32, Key>,
+    requests: SmallMap<u16, Request>,
+    entries: SmallMap<Key, Entry>,
+    by_id: SmallMap<u32, Key>,
     watch: Option<Key>,
     last_key: u32,
     last_token: u32,
@@ -157,9 +158,9 @@ impl Peer {
             connection: 0,
             decoder: Decoder::default(),
             seq: 0,
-            requests: BTreeMap::new(),
-            entries: BTreeMap::new(),
-            by_id: BTreeMap::new(),
+            requests: SmallMap::new(),
+            entries: SmallMap::new(),
+            by_id: SmallMap::new(),
             watch: None,
             last_key: 0,
             last_token: 0,

@@ -3,6 +3,7 @@
 
 use super::lex::{self, is_type};
 use super::{parse, Cause, Error};
+use crate::small_map::SmallMap;
 
 /// One configuration file, `/etc/config/<name>`, with its sections in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,11 +100,10 @@ impl Package {
 
     /// Numbers the sections of each type, for [`Section::label`].
     pub(super) fn count_kinds(&mut self) {
-        let mut kinds = std::collections::HashMap::<Box<str>, usize>::new();
+        let mut kinds = SmallMap::<Box<str>, usize>::new();
         for section in &mut self.sections {
-            let next = kinds.entry(section.kind.clone()).or_default();
-            section.ordinal = *next;
-            *next += 1;
+            section.ordinal = kinds.get(&section.kind).copied().unwrap_or(0);
+            kinds.insert(section.kind.clone(), section.ordinal + 1);
         }
     }
 }

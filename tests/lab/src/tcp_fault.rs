@@ -2,10 +2,12 @@
 //! A link that fails: TCP connections pass through it until a test says otherwise.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use crate::Netns;
 
 /// How often a connection looks whether the link has changed.
 const LOOK: Duration = Duration::from_millis(20);
@@ -14,6 +16,7 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct FaultyLink {
     address: SocketAddr,
+    listener: Arc<TcpListener>,
     shared: Arc<Shared>,
     acceptor: Option<thread::JoinHandle<()>>,
 }
@@ -38,16 +41,27 @@ struct State {
 impl FaultyLink {
     /// A good link to a port of the loopback.
     pub fn to(port: u16) -> Self {
+        Self::from_listener(port, || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    /// A good link from an address inside a namespace to a port of the loopback out here. What is to happen to it on the
+    /// way, its namespace's firewall decides: dropping SYNs, for instance.
+    pub fn from_namespace(namespace: &Netns, address: IpAddr, port: u16) -> Self {
+        Self::from_listener(port, || namespace.enter(|| TcpListener::bind((address, 0))))
+    }
+
+    fn from_listener(port: u16, bind: impl FnOnce() -> std::io::Result<TcpListener>) -> Self {
         let target = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let state = State { target, black_hole: false, closed: false, stopped: false, generation: 0 };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap_or_else(|error| panic!("{error}"));
+        let listener = bind().unwrap_or_else(|error| panic!("{error}"));
         let address = listener.local_addr().unwrap_or_else(|error| panic!("{error}"));
+        let listener = Arc::new(listener);
         let acceptor = thread::spawn({
-            let shared = Arc::clone(&shared);
+            let (listener, shared) = (Arc::clone(&listener), Arc::clone(&shared));
             move || accept(&listener, &shared)
         });
-        Self { address, shared, acceptor: Some(acceptor) }
+        Self { address, listener, shared, acceptor: Some(acceptor) }
     }
 
     /// The port to connect to.
@@ -87,7 +101,7 @@ impl Drop for FaultyLink {
             state.generation += 1;
         });
         // Wakes the acceptor, which waits in accept.
-        let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(5));
+        let _ = rustix::net::shutdown(&*self.listener, rustix::net::Shutdown::Both);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use alerts::{Alert, AlertHandle, Alerts, Config, Identity, Severity, SinkKind, Worst};
+use alerts::{Alert, AlertHandle, Alerts, Attachment, Config, Identity, Severity, SinkKind, Worst};
 use openwrt::cli::{self, Command, Common, Spec};
 use openwrt::reload::{self, Configuration, Reading, Signal};
 use openwrt::service::{Arg, ArgKind, CallError, ErrorCode, Params, Service};
@@ -21,11 +21,12 @@ const SPEC: Spec = Spec {
     subcommands: &[alerts::ALERT_TEST],
 };
 
-const RAISE: [Arg; 4] = [
+const RAISE: [Arg; 5] = [
     Arg { name: "kind", kind: ArgKind::Text, optional: false, doc: "kind of all of them" },
     Arg { name: "subject", kind: ArgKind::Text, optional: false, doc: "subject of all of them" },
     Arg { name: "count", kind: ArgKind::Integer, optional: true, doc: "how many, 1" },
     Arg { name: "spread", kind: ArgKind::Number, optional: true, doc: "over how many seconds, 0" },
+    Arg { name: "attach", kind: ArgKind::List, optional: true, doc: "files that go along, HTML" },
 ];
 const TEST: [Arg; 1] = [Arg { name: "sink", kind: ArgKind::Text, optional: false, doc: "which one" }];
 const PUBLISH: [Arg; 2] = [
@@ -152,6 +153,17 @@ impl State {
         let (kind, subject) = (params.text("kind")?, params.text("subject")?);
         let count = params.optional_integer("count")?.unwrap_or(1);
         let spread = params.optional_number("spread")?.unwrap_or(0.0);
+        let attachments: Vec<Attachment> = params
+            .optional_list("attach")?
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(|path| Attachment {
+                name: path.rsplit('/').next().unwrap_or_default().to_owned(),
+                media_type: "text/html".to_owned(),
+                path: path.into(),
+            })
+            .collect();
         let start = Instant::now();
         let mut ids = Vec::new();
         for index in 0..count {
@@ -166,6 +178,7 @@ impl State {
             let alert = Alert::new(kind, Severity::Warning, subject, at)
                 .fact("residual_voltage", format!("{residual} %"))
                 .measure(residual, "%", Worst::Lowest);
+            let alert = Alert { attachments: attachments.clone(), ..alert };
             let id = self.handle.raise(alert);
             if count <= 200 {
                 ids.push(id);

@@ -221,7 +221,7 @@ fn replace(link: &mut Option<Link>, wanted: Option<Setup>, values: &Values) {
             kick: Rc::clone(&kick),
             stop: Rc::clone(&stop),
         };
-        Link { setup, requests, state, kick, stop, task: tokio::task::spawn_local(connection.run()) }
+        Link { setup, requests, state, kick, stop, task: openwrt::task::spawn(connection.run()) }
     });
 }
 

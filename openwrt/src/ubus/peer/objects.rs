@@ -134,7 +134,7 @@ impl Peer {
     }
 
     pub(super) fn forget_registrations(&mut self) {
-        for (key, entry) in &mut self.entries {
+        for (key, entry) in self.entries.iter_mut() {
             if matches!(entry.role, Role::Subscription { .. }) && entry.state == State::Ready {
                 self.actions.push_back(Action::Detached { key: *key });
             }

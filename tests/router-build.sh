@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Builds a daemon as small as a router wants it, into target/router/release: the release profile, and what cargo has no
+# setting for. Usage: router-build.sh PACKAGE [CARGO ARGUMENT...]. Prints the binary's path.
+#
+# With `panic = "abort"` nothing is ever unwound: the tables for it go (a fifth of the file), and with them the frames of
+# a backtrace, which a stripped binary could not name anyway. Relocations are packed (glibc 2.36, musl 1.2.4), equal
+# functions and equal runs of instructions are shared, and no directory of this machine is left in the file.
+set -eu
+cd "$(dirname "$0")/.."
+package=${1:?usage: router-build.sh PACKAGE [CARGO ARGUMENT...]}
+shift
+
+flags="-Cforce-unwind-tables=no -Cllvm-args=-enable-machine-outliner=always"
+flags+=" -Clink-arg=-Wl,-z,pack-relative-relocs -Clink-arg=-Wl,--no-eh-frame-hdr"
+flags+=" -Clink-arg=-Wl,-T,$PWD/tests/no-unwind-tables.ld"
+for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
+	flags+=" --remap-path-prefix=$sources="
+done
+# rustc's own linker on x86-64 folds equal functions, GNU ld does not know how.
+if [ "$(rustc -vV | sed -n 's/^host: //p')" = x86_64-unknown-linux-gnu ]; then flags+=" -Clink-arg=-Wl,--icf=all"; fi
+
+target=${CARGO_TARGET_DIR:-target}/router
+RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR=$target \
+	cargo build --quiet --release --package "$package" --bin "$package" "$@"
+echo "$target/release/$package"
