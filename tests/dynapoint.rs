@@ -8,7 +8,11 @@ mod air;
 mod checks;
 #[path = "dynapoint/cost.rs"]
 mod cost;
+#[path = "dynapoint/links.rs"]
+mod links;
 #[path = "dynapoint/netifd_double.rs"]
 mod netifd_double;
 #[path = "dynapoint/rig.rs"]
 mod rig;
+#[path = "dynapoint/told.rs"]
+mod told;

@@ -5,7 +5,8 @@ use std::error::Error;
 use std::io;
 
 /// A sentence about `error`, met while talking to `peer` (`host:port`); looks through the chain of causes.
-pub(crate) fn explain(peer: &str, error: &(dyn Error + 'static)) -> String {
+#[cfg_attr(not(feature = "tls"), allow(unreachable_pub))] // exported for HTTPS, which needs TLS
+pub fn explain(peer: &str, error: &(dyn Error + 'static)) -> String {
     let mut cause = Some(error);
     let mut deepest = error.to_string();
     while let Some(current) = cause {
@@ -68,6 +69,13 @@ fn explain_io(peer: &str, error: &io::Error) -> String {
 /// Nothing came back in time.
 pub(crate) fn no_answer(peer: &str) -> String {
     format!("{peer} does not answer")
+}
+
+/// The beginning of what a server said, fit for a log.
+#[cfg(any(feature = "slack", feature = "email"))]
+pub(crate) fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 
 /// A configuration for TLS cannot be made.

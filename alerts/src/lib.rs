@@ -18,7 +18,7 @@ mod backoff;
 mod command;
 mod config;
 mod delivery;
-#[cfg(any(feature = "slack", feature = "email", feature = "mqtt"))]
+#[cfg(any(feature = "slack", feature = "email", feature = "mqtt", feature = "tls"))]
 mod explain;
 mod inbox;
 mod journal;
@@ -33,11 +33,15 @@ pub use alert::{Alert, Attachment, Digest, Fact, Measure, Severity, Worst};
 pub use command::{alert_test, ALERT_TEST};
 pub use config::{Broker, BrokerTls, Config, Email, Exec, Mqtt, Security, Slack, SummaryTime};
 pub use delivery::{start, Alerts, Identity, TestResult};
+#[cfg(feature = "tls")]
+pub use explain::explain;
 pub use inbox::AlertHandle;
 pub use outbox::SinkKind;
 pub use render::local_time;
 #[cfg(feature = "mqtt")]
 pub use sink::mqtt::Telemetry;
+#[cfg(feature = "tls")]
+pub use tls::client_config;
 
 /// Reads any bytes as a journal of alerts and returns the length of the part that is whole: for the fuzzer.
 #[doc(hidden)]

@@ -17,8 +17,11 @@ const SYSTEM_STORES: [&str; 4] = [
     "/etc/pki/tls/certs/ca-bundle.crt",
 ];
 
-/// A TLS client; `ca` replaces the system's store, `client` is the own certificate and its key.
-pub(crate) fn client_config(
+/// A TLS client that trusts the system's authorities (or those of `SSL_CERT_FILE`); `ca` replaces the system's store, `client` is the own certificate and its key.
+///
+/// # Errors
+/// Which file is missing or unusable.
+pub fn client_config(
     verify: bool,
     ca: Option<&Path>,
     client: Option<&(PathBuf, PathBuf)>,

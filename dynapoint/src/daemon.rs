@@ -68,6 +68,8 @@ pub struct Daemon {
     released: RefCell<Vec<ManagedAp>>,
     /// Wakes the main loop after a change from outside.
     pub poked: Notify,
+    /// Wakes whoever shows states elsewhere after a transition.
+    pub changed: Notify,
     pause: RefCell<Option<String>>,
     /// Rules wait until netifd has told its interfaces.
     ready: Cell<bool>,
@@ -97,6 +99,7 @@ impl Daemon {
             reports,
             released: RefCell::default(),
             poked: Notify::new(),
+            changed: Notify::new(),
             pause: RefCell::new(None),
             ready: Cell::new(false),
         })
@@ -285,6 +288,7 @@ impl Daemon {
             }
             history.push_back(Past { rule: rule.to_owned(), transition });
         }
+        self.changed.notify_one();
     }
 
     fn hook(&self) -> Option<PathBuf> {

@@ -253,6 +253,9 @@ async fn write_metrics(daemon: Rc<Daemon>) {
                 openwrt::log_repeated!(log::Level::Warn, "metrics: {error}");
             }
         }
-        sleep(METRICS_INTERVAL).await;
+        tokio::select! {
+            () = sleep(METRICS_INTERVAL) => {}
+            () = daemon.changed.notified() => {}
+        }
     }
 }

@@ -2,7 +2,7 @@
 //! One SMTP session per message (RFC 5321, STARTTLS RFC 3207, AUTH RFC 4954); 250 after the data is the acknowledgement.
 
 use crate::config::{Email, Security};
-use crate::explain::{explain, no_answer};
+use crate::explain::{explain, no_answer, one_line};
 use crate::outbox::{Cure, Failure, Message};
 use crate::render::{email::render, Context};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
@@ -193,16 +193,6 @@ fn answer_of(error: &Error) -> String {
 fn spoken(response: &Response) -> String {
     let lines: Vec<_> = response.message().collect();
     one_line(&format!("{} {}", response.code(), lines.join(" ")))
-}
-
-fn one_line(text: &str) -> String {
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(300)
-        .collect()
 }
 
 /// A name without anything that is not allowed in EHLO.

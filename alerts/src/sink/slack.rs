@@ -2,7 +2,7 @@
 //! One POST per message; 2xx is the acknowledgement.
 
 use crate::config::Slack;
-use crate::explain::{explain, no_answer};
+use crate::explain::{explain, no_answer, one_line};
 use crate::outbox::{Cure, Failure, Message};
 use crate::render::{slack::render, Context};
 use reqwest::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
@@ -117,14 +117,7 @@ async fn read_answer(response: &mut Response) -> String {
             break;
         }
     }
-    let text = String::from_utf8_lossy(&bytes);
-    text.split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(300)
-        .collect()
+    one_line(&String::from_utf8_lossy(&bytes))
 }
 
 /// Only the host: the rest of an address may be a secret.

@@ -131,7 +131,7 @@ async fn exchange_by_scheme(
 ) -> Result<Outcome, String> {
     match url.scheme {
         super::url::Scheme::Http => exchange(stream, url, expect).await,
-        super::url::Scheme::Https => exchange(super::tls::wrap(stream, &url.host).await?, url, expect).await,
+        super::url::Scheme::Https => exchange(super::tls::wrap(stream, url).await?, url, expect).await,
     }
 }
 
