@@ -12,6 +12,8 @@ mod cost;
 mod links;
 #[path = "dynapoint/netifd_double.rs"]
 mod netifd_double;
+#[path = "dynapoint/procd_double.rs"]
+mod procd_double;
 #[path = "dynapoint/rig.rs"]
 mod rig;
 #[path = "dynapoint/told.rs"]

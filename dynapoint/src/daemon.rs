@@ -11,6 +11,7 @@ use alerts::{AlertHandle, Alerts};
 use openwrt::cli::Common;
 use openwrt::reload::{Configuration, Outcome};
 use openwrt::service::Events;
+use openwrt::ubus;
 use serde_json::json;
 use tokio::sync::{mpsc, Notify};
 
@@ -61,6 +62,7 @@ pub struct Daemon {
     pub alerts: Alerts,
     /// Last transitions, newest last.
     pub history: RefCell<VecDeque<Past>>,
+    bus: ubus::Client,
     alert_handle: AlertHandle,
     events: RefCell<Option<Events>>,
     reports: mpsc::UnboundedSender<Report>,
@@ -81,6 +83,7 @@ impl Daemon {
         common: Common,
         configuration: Configuration<Config>,
         switch: Rc<Switch>,
+        bus: ubus::Client,
         origin: Instant,
         (alert_handle, alerts): (AlertHandle, Alerts),
         reports: mpsc::UnboundedSender<Report>,
@@ -94,6 +97,7 @@ impl Daemon {
             switch,
             alerts,
             history: RefCell::default(),
+            bus,
             alert_handle,
             events: RefCell::new(None),
             reports,
@@ -281,7 +285,7 @@ impl Daemon {
                     }),
                 );
             }
-            hooks::run(self.hook(), rule, &transition);
+            hooks::run(self.hook(), &self.bus, rule, &transition);
             let mut history = self.history.borrow_mut();
             if history.len() == HISTORY {
                 history.pop_front();

@@ -48,7 +48,7 @@ pub async fn run(common: Common) -> io::Result<()> {
     let switch = Switch::new(Radio::new(&common.run_dir), bus.clone(), origin);
     let (reports, mut incoming) = mpsc::unbounded_channel();
     let has_ubus = common.ubus.exists();
-    let daemon = Daemon::new(common, configuration, Rc::clone(&switch), origin, alerts, reports);
+    let daemon = Daemon::new(common, configuration, Rc::clone(&switch), bus.clone(), origin, alerts, reports);
     let service = service::service(&daemon);
     daemon.set_events(service.events());
     daemon.prepare();

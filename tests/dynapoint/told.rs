@@ -3,13 +3,16 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use lab::{wait_for, Broker, Daemon, FaultyLink, PATIENCE};
+use lab::{wait_for, Broker, Daemon, Environment, FaultyLink, UbusdDouble, PATIENCE};
 
+use crate::procd_double::ProcdDouble;
 use crate::rig::{Rig, Web, HOST_V4};
 
 #[test]
 fn an_outage_is_told_to_hook_broker_and_metrics() {
-    let rig = Rig::new();
+    let ubusd = UbusdDouble::start();
+    let procd = ProcdDouble::start(ubusd.path(), "dynapoint");
+    let rig = Rig::with(Environment::new().with_ubus(ubusd.path()));
     let _web = Web::start(&rig, 80);
     let broker = Broker::start();
     let subscriber = broker.subscribe("ap/event");
@@ -61,7 +64,6 @@ fn an_outage_is_told_to_hook_broker_and_metrics() {
         });
     };
     daemon.wait_for_status("online", |status| status["rules"][0]["state"] == "online");
-    daemon.wait_for_status("the broker", |status| status["rules"][0]["state"] == "online");
     metric("dynapoint_rule_state{rule=\"internet\"} 0");
     metric("dynapoint_transitions_total{rule=\"internet\"} 1");
 
@@ -92,5 +94,10 @@ fn an_outage_is_told_to_hook_broker_and_metrics() {
         assert!(line.starts_with(begin), "{lines:?}");
     }
     assert!(lines[1].ends_with(" no default route"), "{lines:?}");
+    // Scripts in /etc/hotplug.d/dynapoint are procd's to run, as root.
+    let called =
+        wait_for("three calls of procd", PATIENCE, || Some(procd.calls()).filter(|calls| calls.len() == 3));
+    let offline = called.iter().find(|env| env[0] == "ACTION=offline").expect("the outage");
+    assert_eq!(offline[1..4], ["RULE=internet", "PREVIOUS=online", "REASON=no default route"]);
     assert!(daemon.stop().success());
 }
