@@ -95,12 +95,13 @@ fn the_announced_example_has_exactly_one_on_the_air() {
     place.on_air(&daemon, &["freifunk"]);
     place.rig.cut_link();
     place.on_air(&daemon, &["maintenance"]);
-    let status = daemon.call("status", &json!({})).unwrap();
-    let points = status["access_points"].as_array().unwrap();
-    let seen: Vec<_> =
-        points.iter().map(|point| (&point["ssid"], &point["wanted"], &point["on_air"])).collect();
-    let (yes, no) = (json!(true), json!(false));
-    assert_eq!(seen, [(&json!("freifunk"), &no, &no), (&json!("maintenance"), &yes, &yes)]);
+    // The daemon looks once more at what it has done before it tells.
+    daemon.wait_for_status("what is on the air", |status| {
+        let seen =
+            |point: usize| ["ssid", "wanted", "on_air"].map(|key| &status["access_points"][point][key]);
+        seen(0) == [&json!("freifunk"), &json!(false), &json!(false)]
+            && seen(1) == [&json!("maintenance"), &json!(true), &json!(true)]
+    });
     place.rig.mend_link();
     place.on_air(&daemon, &["freifunk"]);
     let plan = daemon.call("plan", &json!({})).unwrap();
