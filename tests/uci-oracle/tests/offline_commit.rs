@@ -4,10 +4,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed step of a test is a failed test
 
-#[allow(dead_code)] // shared with tests/dynapoint.rs, which uses all of it
+#[allow(dead_code, unreachable_pub)] // shared with tests/dynapoint.rs, which uses all of it
 #[path = "../../dynapoint/netifd_double.rs"]
 mod netifd_double;
-#[allow(dead_code)] // as above
+#[allow(dead_code, unreachable_pub)] // as above
 #[path = "../../dynapoint/rig.rs"]
 mod rig;
 
