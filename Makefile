@@ -2,7 +2,7 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo preview test test-long test-vm lint size bench
+.PHONY: help demo preview test test-long test-vm lint size bench package
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -33,6 +33,10 @@ lint: ## formatting, clippy, licences, tree rules
 
 size: ## binary sizes against their budgets
 	@tests/size.sh
+
+package: ## .ipk files for five kinds of routers, without a buildroot, and their sizes
+	@tests/setup.sh package
+	@procd/package/package.py
 
 bench: ## cost and accuracy of the measurement engine beside a peer's
 	@tests/bench/engine.py

@@ -6,6 +6,8 @@
 mod hotplug;
 #[path = "procd/init.rs"]
 mod init;
+#[path = "procd/ipk.rs"]
+mod ipk;
 #[path = "procd/package.rs"]
 mod package;
 #[path = "procd/rights.rs"]

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what building (`setup.sh build`) or testing (`setup.sh test`) needs on a Debian machine, as root;
+# Installs what building (`setup.sh build`), testing (`test`, `vm`) or packing (`package`) needs on a Debian machine, as root;
 # elsewhere it names what is missing and fails.
 set -eu
 
-purpose=${1:?usage: setup.sh build|test|vm}
+purpose=${1:?usage: setup.sh build|test|vm|package}
 
 # program or file to look for : Debian package that brings it
 build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
@@ -18,10 +18,14 @@ test_parts="$build_parts
 
 vm_parts="$build_parts qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg apt-get:apt"
 
+package_parts="$build_parts make:make python3:python3 /usr/share/doc/python3-venv:python3-venv xz:xz-utils openssl:openssl
+	/usr/lib/rustlib/src/rust/library:rust-web-src /usr/bin/rustc:rustc-web qemu-mips-static:qemu-user-static"
+
 case $purpose in
 build) parts=$build_parts ;;
 test) parts=$test_parts ;;
 vm) parts=$vm_parts ;;
+package) parts=$package_parts ;;
 *) echo "setup.sh: unknown purpose '$purpose'" >&2; exit 2 ;;
 esac
 

@@ -117,7 +117,7 @@ def _write(package, architecture, tree, target, out, scripts):
     path = out / f"{package.name}_{package.version}_{architecture}.ipk"
     size = ipk.write(path, package, architecture, tree, scripts)
     installed = sum(entry.lstat().st_size for entry in tree.rglob("*") if entry.is_file())
-    return target, package.name, installed, _squashed(tree), size
+    return target, package.name, installed, 0 if target == "given" else _squashed(tree), size
 
 
 def _squashed(tree):
