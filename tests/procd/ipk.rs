@@ -91,7 +91,7 @@ fn an_ipk_installs_a_daemon_that_accepts_the_configuration_it_brings() {
         // The last word of an archive says where its index begins: whole entries of 16 bytes.
         let (body, last) = archive.split_at(archive.len() - 4);
         let index = u32::from_be_bytes(last.try_into().unwrap()) as usize;
-        assert!(index < body.len() && (body.len() - index) % 16 == 0, "{topic}");
+        assert!(index < body.len() && (body.len() - index).is_multiple_of(16), "{topic}");
     }
 }
 
