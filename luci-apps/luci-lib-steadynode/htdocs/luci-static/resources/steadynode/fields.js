@@ -115,7 +115,27 @@ const SINK_OPTIONS = {
 const switchChoices = () => [['', _('when it is set up')], ['1', _('on')], ['0', _('off')]];
 
 return baseclass.extend({
-	put, given, secondsOf, number, integer, duration, path, topic, address,
+	put, given, number, integer, duration, path,
+
+	/** The page of a map, below what its daemon says about the configuration. */
+	settings: (map, status, banner) => {
+		const problems = page.el('div', {});
+		map.readonly = daemon.isReadonly() || null;
+		daemon.watch(5, () => status().then(({ configuration }) => page.fill(problems, daemon.problems(configuration))), banner);
+		return map.render().then((node) => page.frame(null, banner.node, problems, node));
+	},
+
+	/** The section of a daemon's globals, with tabs for its own options (`general`) and for the alerts. */
+	globals: (map) => {
+		const section = map.section(form.NamedSection, 'globals', 'globals', _('General'));
+		section.addremove = false;
+		section.tab('general', _('General'));
+		section.tab('mqtt', 'MQTT', _('Alerts to a broker.'));
+		section.tab('slack', 'Slack');
+		section.tab('email', _('Email'));
+		section.tab('alerts', _('Alerts'), _('What holds for all alerts, and a program of your own.'));
+		return section;
+	},
 
 	/**
 	 * The options that every daemon has for its alerts, on the tabs `alerts`, `slack`, `mqtt` and `email`. `test` sends a

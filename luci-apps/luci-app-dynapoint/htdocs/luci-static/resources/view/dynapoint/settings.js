@@ -6,11 +6,9 @@
 'require uci';
 'require tools.widgets as widgets';
 'require dynapoint.common as dynapoint';
-'require steadynode.page as page';
 'require steadynode.daemon as daemon';
 'require steadynode.fields as fields';
 
-const { el, fill } = page;
 const { put, number, integer, duration, path } = fields;
 
 const test = daemon.calls(rpc.declare({ object: 'dynapoint', method: 'alert_test', params: ['sink'] }));
@@ -31,13 +29,7 @@ const statuses = fields.given((text) => text.split(',').join(' ').split(' ').fil
 }) || _('Expected: status codes such as 204 or 200-299'));
 
 const globals = (map) => {
-	const s = map.section(form.NamedSection, 'globals', 'globals', _('General'));
-	s.addremove = false;
-	s.tab('general', _('General'));
-	s.tab('mqtt', 'MQTT', _('Alerts to a broker.'));
-	s.tab('slack', 'Slack');
-	s.tab('email', _('Email'));
-	s.tab('alerts', _('Alerts'), _('What holds for all alerts, and a program of your own.'));
+	const s = fields.globals(map);
 	put(s, 'general', form.Flag, 'enabled', _('Enabled'), _('Off: no checks, and no access point is touched.'), { default: '1' });
 	put(s, 'general', form.Value, 'boot_delay', _('Delay after boot'), _('So long the access points are left alone.'), { placeholder: '0s', validate: duration('0s', '1d') });
 	put(s, 'general', form.ListValue, 'keep_ap', _('Always on'), _('A network that is never switched off, so that you always get in.'), {
@@ -115,7 +107,7 @@ const checks = (map) => {
 };
 
 return view.extend({
-	// An interface need not be wireless.
+	// There are routers without wireless.
 	load: () => Promise.all([uci.load('dynapoint'), L.resolveDefault(uci.load('wireless'), null)]),
 
 	render: () => {
@@ -123,11 +115,7 @@ return view.extend({
 		globals(map);
 		rules(map);
 		checks(map);
-		map.readonly = daemon.isReadonly() || null;
 
-		const banner = dynapoint.banner();
-		const problems = el('div', {});
-		daemon.watch(5, () => dynapoint.calls.status().then((status) => fill(problems, daemon.problems(status.configuration))), banner);
-		return map.render().then((node) => page.frame(null, banner.node, problems, node));
+		return fields.settings(map, dynapoint.calls.status, dynapoint.banner());
 	},
 });

@@ -11,7 +11,7 @@
 'require steadynode.daemon as daemon';
 'require steadynode.fields as fields';
 
-const { el, fill } = page;
+const { el } = page;
 const { put, integer, duration, path } = fields;
 
 const test = daemon.calls(rpc.declare({ object: 'mptcp-proxy', method: 'alert_test', params: ['sink'] }));
@@ -60,13 +60,7 @@ const named = (map, type, title, help, modaltitle) => {
 };
 
 const globals = (map) => {
-	const s = map.section(form.NamedSection, 'globals', 'globals', _('General'));
-	s.addremove = false;
-	s.tab('general', _('General'));
-	s.tab('mqtt', 'MQTT', _('Alerts to a broker.'));
-	s.tab('slack', 'Slack');
-	s.tab('email', _('Email'));
-	s.tab('alerts', _('Alerts'), _('What holds for all alerts, and a program of your own.'));
+	const s = fields.globals(map);
 	put(s, 'general', form.Flag, 'enabled', _('Enabled'), _('Off: nothing is taken and nothing is served.'), { default: '1' });
 	put(s, 'general', form.Button, '_key', _('Key'), _('Both ends of a tunnel have the same key.'), { inputtitle: _('Make a key'), inputstyle: 'action', onclick: showKey });
 	fields.alerts(s, { test, kinds: ['path_lost', 'path_returned', 'server_lost', 'server_returned', 'mptcp_stripped'] });
@@ -168,11 +162,7 @@ return view.extend({
 		paths(map);
 		servers(map);
 		users(map);
-		map.readonly = daemon.isReadonly() || null;
 
-		const banner = proxy.banner();
-		const problems = el('div', {});
-		daemon.watch(5, () => proxy.calls.status().then((status) => fill(problems, daemon.problems(status.configuration))), banner);
-		return map.render().then((node) => page.frame(null, banner.node, problems, node));
+		return fields.settings(map, proxy.calls.status, proxy.banner());
 	},
 });

@@ -4,11 +4,9 @@
 'require form';
 'require rpc';
 'require powquty.common as powquty';
-'require steadynode.page as page';
 'require steadynode.daemon as daemon';
 'require steadynode.fields as fields';
 
-const { el, fill } = page;
 const { put, number, integer, duration, path } = fields;
 
 const test = daemon.calls(rpc.declare({ object: 'powquty', method: 'alert_test', params: ['sink'] }));
@@ -132,11 +130,7 @@ return view.extend({
 		fields.alerts(section, { test, telemetry, kinds: ['dip', 'swell', 'interruption', 'harmonic', 'power_loss', 'outage', 'summary'] });
 		gps(section);
 		logs(section);
-		map.readonly = daemon.isReadonly() || null;
 
-		const banner = powquty.banner();
-		const problems = el('div', {});
-		daemon.watch(5, () => powquty.calls.status().then((status) => fill(problems, daemon.problems(status.configuration))), banner);
-		return map.render().then((node) => page.frame(null, banner.node, problems, node));
+		return fields.settings(map, powquty.calls.status, powquty.banner());
 	},
 });
