@@ -121,7 +121,7 @@ return baseclass.extend({
 	settings: (map, status, banner) => {
 		const problems = page.el('div', {});
 		map.readonly = daemon.isReadonly() || null;
-		daemon.watch(5, () => status().then(({ configuration }) => page.fill(problems, daemon.problems(configuration))), banner);
+		daemon.watch(5, () => status().then(({ configuration }) => page.show(problems, daemon.problems(configuration))), banner);
 		return map.render().then((node) => page.frame(null, banner.node, problems, node));
 	},
 

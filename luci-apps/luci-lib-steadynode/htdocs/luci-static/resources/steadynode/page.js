@@ -26,6 +26,35 @@ const fill = (node, ...children) => {
 	return node;
 };
 
+const sameAttributes = (old, fresh) => old.attributes.length === fresh.attributes.length
+	&& [...fresh.attributes].every(({ name, value }) => old.getAttribute(name) === value);
+
+/**
+ * Makes `old` look like `fresh` and leaves alone what does already: a button that is being pressed, a selection. An
+ * element is taken for the same when its tag and attributes are, so what a listener is about has to be in an attribute
+ * of its row.
+ */
+const sync = (old, fresh) => {
+	if (old.isEqualNode(fresh) || old.classList?.contains('spinning'))
+		return;
+	const [before, after] = [[...old.childNodes], [...fresh.childNodes]];
+	if (old.tagName !== undefined && old.tagName === fresh.tagName && before.length === after.length && after.length > 0 && sameAttributes(old, fresh))
+		after.forEach((child, index) => sync(before[index], child));
+	else
+		old.replaceWith(fresh);
+};
+
+/** As `fill`, for what is drawn again and again: see `sync`. */
+const show = (node, ...children) => {
+	const fresh = el('div', {}, children);
+	const [before, after] = [[...node.childNodes], [...fresh.childNodes]];
+	if (before.length !== after.length)
+		node.replaceChildren(...after);
+	else
+		after.forEach((child, index) => sync(before[index], child));
+	return node;
+};
+
 const number = (value, digits) => {
 	if (typeof value !== 'number' || !isFinite(value))
 		return '–';
@@ -141,7 +170,7 @@ const style = () => {
 };
 
 return baseclass.extend({
-	language, el, fill, number, quantity, span, time, ago,
+	language, el, fill, show, number, quantity, span, time, ago,
 
 	/** Date and time of an RFC 3339 text. */
 	moment: (text) => {

@@ -7,7 +7,7 @@
 'require steadynode.daemon as daemon';
 'require steadynode.charts as charts';
 
-const { el, fill, quantity, span } = page;
+const { el, fill, show, quantity, span } = page;
 
 const history = daemon.calls(rpc.declare({ object: 'dynapoint', method: 'history', params: ['span', 'offset', 'limit'] }));
 const checkNow = daemon.calls(rpc.declare({ object: 'dynapoint', method: 'check_now', params: ['rule'] }));
@@ -88,7 +88,7 @@ class RuleCard {
 	}
 
 	show(rule) {
-		fill(this.words,
+		show(this.words,
 			el('p', { 'data-state': rule.state }, el('strong', {}, dynapoint.badge(rule.state)), rule.reason ? ` – ${rule.reason}` : ''),
 			page.facts([
 				[_('Since'), rule.since ? `${page.time(rule.since)} (${page.ago(rule.since)})` : null],
@@ -96,7 +96,7 @@ class RuleCard {
 				[_('In doubt'), rule.in_doubt ? _('yes: it is being checked more often') : null],
 				[_('Forced'), rule.forced ? _('yes, by hand') : null],
 			]));
-		fill(this.checks, checksTable(rule.checks ?? []));
+		show(this.checks, checksTable(rule.checks ?? []));
 		if (this.free)
 			this.free.hidden = !rule.forced;
 		this.rule = rule;
@@ -146,8 +146,8 @@ return view.extend({
 		const cards = new Map();
 
 		const draw = (status) => {
-			fill(problems, daemon.problems(status.configuration));
-			fill(notes, [status.note, status.paused, status.switching?.last_error]
+			show(problems, daemon.problems(status.configuration));
+			show(notes, [status.note, status.paused, status.switching?.last_error]
 				.filter(Boolean).map((text) => el('p', {}, page.badge('warn', String(text)))));
 			const names = status.rules.map((rule) => rule.name);
 			if ([...cards.keys()].join('\n') !== names.join('\n')) {
@@ -157,12 +157,12 @@ return view.extend({
 				past.now();
 			}
 			status.rules.forEach((rule) => cards.get(rule.name).show(rule));
-			fill(points, pointsTable(status.access_points ?? [], status.rules));
+			show(points, pointsTable(status.access_points ?? [], status.rules));
 		};
 		const watch = daemon.watch(2, () => dynapoint.calls.status().then(draw), banner);
 		const past = daemon.watch(5, () => history(DAY, 0, 200).then(({ transitions }) => {
 			cards.forEach((card) => card.past(transitions));
-			fill(log, page.table([_('When'), _('Rule'), _('From'), _('To'), _('Reason'), _('Lasted')], transitions.slice(0, 15).map((entry) => [
+			show(log, page.table([_('When'), _('Rule'), _('From'), _('To'), _('Reason'), _('Lasted')], transitions.slice(0, 15).map((entry) => [
 				page.time(entry.at), entry.rule, dynapoint.word(entry.from), dynapoint.badge(entry.state),
 				[entry.reason, entry.flapping ? _('flapping') : null].filter(Boolean).join(', '), span(entry.lasted),
 			]), _('no change in the last 24 hours')));

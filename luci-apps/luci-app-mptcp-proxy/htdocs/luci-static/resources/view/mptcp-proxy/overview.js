@@ -8,7 +8,7 @@
 'require steadynode.daemon as daemon';
 'require steadynode.charts as charts';
 
-const { el, fill, number, quantity, span } = page;
+const { el, fill, show, number, quantity, span } = page;
 
 const connections = daemon.calls(rpc.declare({ object: 'mptcp-proxy', method: 'connections', params: ['offset', 'limit'] }));
 const trend = daemon.calls(rpc.declare({ object: 'mptcp-proxy', method: 'trend', params: ['span'] }));
@@ -79,7 +79,7 @@ const throughput = (options) => {
 			// At first the graph shows what there is.
 			const begin = Math.max(end - seconds * 1000, Math.min(samples[0]?.at ?? end, end - 60e3));
 			chart.update({ x: [begin, end], y: [0, top], layers });
-			fill(legend, charts.legend(names.map((name, index) => [proxy.colour(index), name])));
+			show(legend, charts.legend(names.map((name, index) => [proxy.colour(index), name])));
 		},
 	};
 };
@@ -112,7 +112,7 @@ const pathsTable = (paths, ask) => page.table([_('Path'), _('State'), _('RTT'), 
 		const off = path.switched_off === true;
 		const button = ask ? page.button(off ? _('Switch on') : _('Switch off'), () => ask(path.name, off ? 'up' : 'down'), off ? 'apply' : 'reset') : null;
 		return {
-			attributes: { 'data-path': path.name },
+			attributes: { 'data-path': path.name, 'data-off': String(off) },
 			columns: [
 				path.name, el('span', {}, proxy.badge(path.state), ` – ${path.reason}`), proxy.milliseconds(path.rtt),
 				quantity(typeof path.loss === 'number' ? path.loss * 100 : null, 1, '%'), page.bytes(path.rx_bytes), page.bytes(path.tx_bytes), ...(button ? [button] : []),
@@ -143,15 +143,15 @@ return view.extend({
 			(error) => daemon.tell(`${name}: ${error.message}`, 'error'));
 
 		const watch = daemon.watch(PACE, () => proxy.calls.status().then((status) => {
-			fill(problems, daemon.problems(status.configuration));
-			fill(notes, status.draining ? el('p', {}, page.badge('warn', _('draining: no new connections are taken'))) : null);
+			show(problems, daemon.problems(status.configuration));
+			show(notes, status.draining ? el('p', {}, page.badge('warn', _('draining: no new connections are taken'))) : null);
 			names = (status.paths ?? []).map((path) => path.name);
 			picture.update(status, meter.look(status.paths ?? []));
 			if (options.span === 'live')
 				graph.draw(names, meter.samples);
-			fill(paths, pathsTable(status.paths ?? [], ask));
+			show(paths, pathsTable(status.paths ?? [], ask));
 			const { tunnelled, direct, blocked, refused, raced, without_mptcp: plain, served, timed_out: idle, udp_flows: flows, udp_dropped: dropped } = status.counters ?? {};
-			fill(facts, page.facts([
+			show(facts, page.facts([
 				[_('Through the tunnel'), number(tunnelled, 0)], [_('Direct'), number(direct, 0)], [_('Blocked'), number(blocked, 0)], [_('Refused'), number(refused, 0)],
 				[_('Won by a second path'), number(raced, 0)], [_('Without MPTCP'), number(plain, 0)], [_('Served'), number(served, 0)], [_('Ended for idleness'), number(idle, 0)],
 				[_('UDP sockets'), number(flows, 0)], [_('Datagrams dropped'), number(dropped, 0)],
@@ -161,8 +161,8 @@ return view.extend({
 		const past = daemon.watch(15, () => options.span === 'live' ? Promise.resolve()
 			: trend(Number(options.span)).then((answer) => graph.draw(names, samplesOf(answer.paths ?? []))));
 		const table = daemon.watch(3, () => connections(options.offset, ROWS).then(({ connections: entries, total }) => {
-			fill(list, connectionsTable(entries));
-			fill(count, total ? _('%s to %s of %s').format(String(options.offset + 1), String(options.offset + entries.length), String(total)) : '');
+			show(list, connectionsTable(entries));
+			show(count, total ? _('%s to %s of %s').format(String(options.offset + 1), String(options.offset + entries.length), String(total)) : '');
 			previous.disabled = options.offset === 0;
 			next.disabled = options.offset + entries.length >= total;
 		}));

@@ -8,7 +8,7 @@
 'require steadynode.daemon as daemon';
 'require steadynode.charts as charts';
 
-const { el, fill, number, span } = page;
+const { el, fill, show, number, span } = page;
 
 /** Rows of a page of the table: fewer on a phone, where each is a card. */
 const ROWS = window.innerWidth < 600 ? 15 : 50;
@@ -63,6 +63,8 @@ return view.extend({
 		const filter = { kind: '', days: '', offset: 0 };
 		let status = {};
 		let chosen = null;
+		let newest = null;
+		let drawn = null;
 
 		const scatter = charts.plot({
 			label: _('Events by duration and voltage, with the ITIC curve'), height: 280,
@@ -107,10 +109,11 @@ return view.extend({
 		};
 
 		const draw = ({ events, total }) => {
-			fill(count, total ? _('%s to %s of %s').format(String(filter.offset + 1), String(filter.offset + events.length), String(total)) : '');
+			show(count, total ? _('%s to %s of %s').format(String(filter.offset + 1), String(filter.offset + events.length), String(total)) : '');
 			earlier.disabled = filter.offset + events.length >= total;
 			later.disabled = filter.offset === 0;
-			fill(list, page.table([_('Kind'), _('Start'), _('Duration'), _('Voltage or level'), _('Class'), _('Waveform')], events.map((event) => ({
+			newest = `${total} ${events[0]?.id} ${JSON.stringify(filter)}`;
+			show(list, page.table([_('Kind'), _('Start'), _('Duration'), _('Voltage or level'), _('Class'), _('Waveform')], events.map((event) => ({
 				attributes: { 'data-event': event.id, 'data-kind': event.kind },
 				columns: [
 					powquty.kind(event.kind), page.moment(event.start), powquty.length(event), powquty.extreme(event), event.class ?? '–',
@@ -137,9 +140,14 @@ return view.extend({
 		};
 
 		const table = daemon.watch(1, () => ask(filter.offset, ROWS).then(draw), banner);
-		daemon.watch(3, () => ask(0, MOST_ROWS).then(({ events }) => drawScatter(events)));
+		// Asked for only when there is something new.
+		daemon.watch(2, () => (newest === null || newest === drawn) ? Promise.resolve()
+			: Promise.resolve(newest).then((stand) => ask(0, MOST_ROWS).then(({ events }) => {
+				drawn = stand;
+				drawScatter(events);
+			})));
 		daemon.watch(30, () => powquty.calls.status().then((answer) => status = answer));
-		daemon.watch(10, () => powquty.calls.report(weeks.name(new Date())).then((week) => fill(summary,
+		daemon.watch(10, () => powquty.calls.report(weeks.name(new Date())).then((week) => show(summary,
 			totals(week.events?.groups),
 			el('div', { 'class': 'sn-cards' },
 				cells(_('Dips by residual voltage and duration (EN 50160)'), DIP_ROWS, DIP_COLUMNS, week.events?.dips),

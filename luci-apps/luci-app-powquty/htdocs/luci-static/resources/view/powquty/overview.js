@@ -6,7 +6,7 @@
 'require steadynode.daemon as daemon';
 'require steadynode.charts as charts';
 
-const { el, fill, number, quantity, span } = page;
+const { el, fill, show, number, quantity, span } = page;
 
 const SPANS = [['10m', _('10 minutes')], ['1h', _('1 hour')], ['1d', _('1 day')], ['7d', _('7 days')], ['30d', _('30 days')]];
 
@@ -30,7 +30,7 @@ const tile = ({ name, title, unit, digits, least, tone }) => {
 	return {
 		name, note,
 		node: el('div', { 'class': 'sn-card' }, el('h3', {}, title), value, note, chart.node),
-		show: (now) => fill(value, number(now, digits), ' ', el('small', {}, unit)),
+		tell: (now) => fill(value, number(now, digits), ' ', el('small', {}, unit)),
 		draw: (answer, width) => {
 			const points = (answer.points ?? []).map(([at, low, mean, high]) => [Date.parse(at), low, mean, high]);
 			const range = charts.extent(points.flatMap(([, low, , high]) => [low, high]), least);
@@ -172,17 +172,17 @@ return view.extend({
 
 		daemon.watch(2, () => powquty.calls.status().then((status) => {
 			nominal = status.nominal?.voltage ?? nominal;
-			tiles.forEach(({ name, show }) => show(status.values?.[name]));
+			tiles.forEach((one) => one.tell(status.values?.[one.name]));
 			tiles[0].note.textContent = status.nominal ? _('nominal %s, dip below %s, swell above %s')
 				.format(quantity(nominal, 0, 'V'), quantity(nominal * status.nominal.dip_threshold / 100, 0, 'V'), quantity(nominal * status.nominal.swell_threshold / 100, 0, 'V')) : '';
 			tiles[1].note.textContent = status.nominal ? _('nominal %s').format(quantity(status.nominal.frequency, 0, 'Hz')) : '';
 			tiles[2].note.textContent = _('flicker: Pst %s, Plt %s').format(number(status.values?.pst, 2), number(status.values?.plt, 2));
-			fill(problems, daemon.problems(status.configuration));
+			show(problems, daemon.problems(status.configuration));
 			const rows = status.lights ?? [];
-			fill(verdict, powquty.light(powquty.worst(rows)), ' – ', _('EN 50160 over the last seven days'));
-			fill(lights, lightsTable(mainRows(rows)));
-			fill(harmonicLights, lightsTable(rows.filter(isHarmonic)));
-			fill(state, conditions(status));
+			show(verdict, powquty.light(powquty.worst(rows)), ' – ', _('EN 50160 over the last seven days'));
+			show(lights, lightsTable(mainRows(rows)));
+			show(harmonicLights, lightsTable(rows.filter(isHarmonic)));
+			show(state, conditions(status));
 		}), banner);
 		daemon.watch(1, () => powquty.calls.live(true, true).then((live) => {
 			waves.draw(live.waveform ?? {}, nominal);
@@ -190,7 +190,7 @@ return view.extend({
 		}));
 		const past = daemon.watch(5, () => Promise.all(tiles.map(({ name, draw }) => powquty.calls.trend(name, shown)
 			.then((answer) => draw(answer, seconds(shown))))));
-		daemon.watch(2, () => powquty.calls.events(undefined, undefined, 0, 5).then((answer) => fill(events, eventsTable(answer.events ?? []))));
+		daemon.watch(2, () => powquty.calls.events(undefined, undefined, 0, 5).then((answer) => show(events, eventsTable(answer.events ?? []))));
 
 		const choose = page.choice(_('Time shown'), SPANS, shown, (value) => {
 			shown = value;
