@@ -32,7 +32,7 @@ const numberOf = (text) => {
 	const [sign, rest] = (text.startsWith('-') || text.startsWith('+')) ? [text.charAt(0), text.slice(1)] : ['', text];
 	const [mantissa, exponent] = rest.toLowerCase().split('e');
 	const [whole, fraction, more] = mantissa.split('.');
-	const plain = isDigits(whole) && more === undefined && (fraction === undefined || isDigits(fraction))
+	const plain = (isDigits(whole) || (whole === '' && fraction !== undefined)) && more === undefined && (fraction === undefined || isDigits(fraction))
 		&& (exponent === undefined || isDigits(exponent.startsWith('-') ? exponent.slice(1) : exponent));
 	return plain ? Number(sign + rest) : null;
 };
