@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use super::delta;
 use super::source::{read_open, LOCK_RETRY, LOCK_WAIT};
 use super::write::{Change, WriteError};
-use super::{Cause, Error, Package, Source};
+use super::{Cause, Error, Package, Section, Source};
 
 /// What libuci gives files and directories that have no model.
 const FILE_MODE: u32 = 0o600;
@@ -163,7 +163,9 @@ impl Writer {
         section: Option<&str>,
         option: Option<&str>,
     ) -> Result<(), WriteError> {
-        self.load(package)?;
+        let loaded = self.load(package)?;
+        // `@type[0]` goes by the name it has; one that was removed is in the delta under its plain name alone.
+        let section = section.map(|name| loaded.section(name).map_or(name, Section::name));
         let Some((mut file, path)) = self.locked_delta(package)? else { return Ok(()) };
         let mut left = Vec::new();
         for change in Change::read_all(package, &read_text(&file, &path)?) {
