@@ -34,6 +34,14 @@ for file in $ash; do
 	head -n 3 "$file" | grep -q 'SPDX-License-Identifier: Apache-2.0' || fail "$file: no SPDX header in the first three lines"
 	if command -v busybox >/dev/null 2>&1; then busybox ash -n "$file" || fail "$file: busybox ash cannot read it"; fi
 done
+# The LuCI pages: eslint, and what menus, ACLs and pages must agree on.
+if [ -d tests/browser/node_modules/eslint ]; then
+	tests/browser/node_modules/.bin/eslint --config tests/browser/eslint.config.js luci-apps tests/browser || fail "eslint"
+	node tests/browser/luci/static.js || fail "LuCI: ACLs, menus and pages do not agree"
+	luci-apps/po.py --check || fail "LuCI: templates and translations: run luci-apps/po.py"
+else
+	fail "eslint is missing: run 'tests/setup.sh test'"
+fi
 if command -v shellcheck >/dev/null 2>&1; then
 	git ls-files '*.sh' | grep -v '^procd/' | xargs -r shellcheck || fail "shellcheck"
 	# shellcheck disable=SC2086 # a list of files

@@ -54,7 +54,7 @@ done
 browser_parts() {
 	[ "$purpose" = test ] || return 0
 	directory=$(dirname "$0")/browser
-	[ -d "$directory/node_modules/axe-core" ] && [ -d "$directory/node_modules/playwright-core" ] && return 0
+	[ -d "$directory/node_modules/eslint" ] && [ -d "$directory/node_modules/playwright-core" ] && return 0
 	(cd "$directory" && npm ci --silent --no-audit --no-fund)
 }
 [ -n "$missing" ] || { browser_parts; exit 0; }
