@@ -101,6 +101,9 @@ async fn run(options: Options) -> Result<(), String> {
     tokio::task::spawn_local(http::serve(listener, Rc::clone(&host)));
     signals.next().await;
     host.services.stop_all().await;
+    for session in host.sessions.ids() {
+        host.uci.forget(&session);
+    }
     Ok(())
 }
 

@@ -95,10 +95,13 @@ impl Menu {
         self.children(path, acl, rights, configs)
             .into_iter()
             .filter(|(_, entry)| entry.title.is_some())
-            .map(|(path, entry)| {
-                json!({ "path": path, "title": entry.title,
-                    "children": self.tree(path, acl, rights, configs) })
+            .map(|(path, entry)| (path, entry, self.tree(path, acl, rights, configs)))
+            // What stands for its children is nothing without them.
+            .filter(|(_, entry, below)| {
+                !matches!(entry.action, Action::FirstChild)
+                    || below.as_array().is_some_and(|below| !below.is_empty())
             })
+            .map(|(path, entry, below)| json!({ "path": path, "title": entry.title, "children": below }))
             .collect()
     }
 

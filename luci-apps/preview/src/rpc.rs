@@ -152,6 +152,7 @@ impl Host {
             }
             ("destroy", Some(session)) => {
                 self.sessions.destroy(&session.id);
+                self.uci.forget(&session.id);
                 Ok(Value::Null)
             }
             (_, None) => Err(status::PERMISSION_DENIED.into()),

@@ -2,7 +2,8 @@
 //! Directories that go away at the end, with examples of configuration that do no harm on this machine.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use openwrt::uci::Source;
@@ -48,15 +49,26 @@ impl Scratch {
     }
 }
 
-/// Writes an example for every package that has no file yet. `@DIR@` in it is the directory above, `@ADDRESS@` ours.
+/// Writes an example for every package that has no file yet. `@DIR@` in it is the directory above, `@ADDRESS@` ours,
+/// `@PORT@` and `@OTHER_PORT@` were free a moment ago.
 pub(crate) fn fill_in(config_dir: &Path, address: SocketAddr) -> Result<(), String> {
     let above = config_dir.parent().unwrap_or(config_dir).to_string_lossy().into_owned();
+    let (port, other_port) = free_ports().map_err(|error| format!("no free port: {error}"))?;
     for (name, text) in EXAMPLES {
         let path = config_dir.join(name);
         if !path.exists() {
             let text = text.replace("@DIR@", &above).replace("@ADDRESS@", &address.to_string());
+            let text =
+                text.replace("@PORT@", &port.to_string()).replace("@OTHER_PORT@", &other_port.to_string());
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         }
     }
     Ok(())
+}
+
+fn free_ports() -> io::Result<(u16, u16)> {
+    let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // Both at once, so that they differ.
+    let (one, other) = (bind()?, bind()?);
+    Ok((one.local_addr()?.port(), other.local_addr()?.port()))
 }

@@ -53,6 +53,11 @@ impl Sessions {
         self.open.borrow().iter().find(|session| session.id == id).cloned()
     }
 
+    /// Ids of all sessions.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.open.borrow().iter().map(|session| session.id.clone()).collect()
+    }
+
     /// Ends a session.
     pub(crate) fn destroy(&self, id: &str) {
         self.open.borrow_mut().retain(|session| session.id != id);

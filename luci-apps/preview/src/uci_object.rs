@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -62,9 +63,19 @@ impl UciObject {
         }
     }
 
+    /// Throws away what a session has not applied.
+    pub(crate) fn forget(&self, session: &str) {
+        // Most sessions have changed nothing.
+        let _ = fs::remove_dir_all(self.state_dir(session));
+    }
+
     /// Each session has a delta directory of its own.
+    fn state_dir(&self, session: &str) -> PathBuf {
+        self.source.state_dir.with_file_name(format!("uci-{session}"))
+    }
+
     fn writer(&self, session: &Session) -> Writer {
-        let state_dir = self.source.state_dir.with_file_name(format!("uci-{}", session.id));
+        let state_dir = self.state_dir(&session.id);
         Writer::new(Source { config_dir: self.source.config_dir.clone(), state_dir })
     }
 
