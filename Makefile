@@ -7,9 +7,9 @@
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
-demo: ## powqutyd on a simulated grid, live in this terminal
+demo: ## powqutyd on a simulated grid, live in this terminal; all pages in a browser
 	@tests/setup.sh build
-	@cargo build --package powqutyd --package demo
+	@cargo build --package powqutyd --package dynapoint --package mptcp-proxy --package preview --package demo
 	@$${CARGO_TARGET_DIR:-target}/debug/demo
 
 preview: ## the LuCI pages in a browser, with the real daemons behind them, on this machine

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `make demo`: the real powqutyd on a simulated grid, with a web hook receiver, live in this terminal.
+//! `make demo`: the real powqutyd on a simulated grid, with a web hook receiver, live in this terminal and in a browser.
 //!
 //! Ends with Ctrl-C, SIGTERM, a closed terminal or after `DEMO_SECONDS`, and leaves nothing behind.
 
+mod pages;
 mod screen;
 mod stage;
 

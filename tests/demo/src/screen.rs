@@ -49,6 +49,7 @@ impl Screen {
     pub(crate) fn introduce(&self, stage: &Stage) {
         let title = format!("powqutyd on a simulated grid, {SPEED} times as fast as a real one");
         let mut text = format!("{}\n\n", self.style(Style::Bold, &title));
+        let _ = writeln!(text, "  {:<14} {}\n", "in a browser", self.style(Style::Bold, stage.address()));
         for (name, path, note) in [
             ("configuration", "config/powquty", "edit, save"),
             ("the grid", "grid.txt", ""),

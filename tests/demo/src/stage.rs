@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the demo puts up: a directory with a configuration, the daemon, and a receiver for its alerts.
 
+use crate::pages::Pages;
 use lab::{Daemon, Webhook};
 use openwrt::service::client::{self, Client};
 use serde_json::{json, Value};
@@ -21,6 +22,7 @@ const GRID: &str = include_str!("grid.txt");
 /// Everything that has to be taken down again; dropping it does.
 pub(crate) struct Stage {
     // In the order in which it is taken down.
+    pages: Option<Pages>,
     daemon: Option<Daemon>,
     receiver: Webhook,
     dir: TempDir,
@@ -64,7 +66,7 @@ pub(crate) struct Now {
 impl Stage {
     /// Writes the configuration, starts the receiver and the daemon, and waits until it answers.
     pub(crate) fn set_up() -> Result<Self, String> {
-        let binary = daemon_binary()?;
+        let binary = built("powqutyd")?;
         let dir = TempDir::with_prefix("powquty-demo-")
             .map_err(|error| format!("no temporary directory: {error}"))?;
         for name in ["config", "run", "state"] {
@@ -88,6 +90,7 @@ impl Stage {
         command.arg("--ubus").arg(dir.path().join("run/ubus.sock")).args(["--log-to", "stderr"]);
         let daemon = Daemon::start(command, "powqutyd", socket.clone());
         let mut stage = Self {
+            pages: None,
             daemon: Some(daemon),
             receiver,
             dir,
@@ -98,7 +101,13 @@ impl Stage {
         };
         stage.await_socket()?;
         stage.events = follow(&socket)?;
+        stage.pages = Some(Pages::open(stage.dir.path())?);
         Ok(stage)
+    }
+
+    /// Where the LuCI pages are.
+    pub(crate) fn address(&self) -> &str {
+        self.pages.as_ref().map_or("", |pages| &pages.address)
     }
 
     /// The directory of everything.
@@ -130,6 +139,7 @@ impl Stage {
     /// Ends the daemon and removes everything; a line about it.
     pub(crate) fn tear_down(mut self) -> String {
         let started = Instant::now();
+        drop(self.pages.take());
         let status = self.daemon.take().map(Daemon::stop);
         let path = self.dir.path().display().to_string();
         let took = started.elapsed().as_secs_f64();
@@ -203,10 +213,10 @@ impl Stage {
     }
 }
 
-/// The daemon built beside this program.
-fn daemon_binary() -> Result<PathBuf, String> {
+/// A program built beside this one.
+pub(crate) fn built(name: &str) -> Result<PathBuf, String> {
     let demo = std::env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
-    let binary = demo.parent().unwrap_or(Path::new(".")).join("powqutyd");
+    let binary = demo.parent().unwrap_or(Path::new(".")).join(name);
     if binary.is_file() {
         Ok(binary)
     } else {
