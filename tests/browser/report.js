@@ -56,8 +56,13 @@ try {
 			await context.close();
 		}
 	}
-	const tab = await browser.newPage();
+	// A4 less its margins, at 96 dots per inch.
+	const tab = await browser.newPage({ viewport: { width: 710, height: 1040 } });
+	await tab.emulateMedia({ media: 'print' });
 	await tab.goto(pathToFileURL(resolve(page)).href);
+	await tab.screenshot({ path: join(directory, 'print.png'), fullPage: true });
+	for (const fault of await tab.evaluate(overlaps)) faults.push(`printed: ${fault}`);
+	await tab.emulateMedia({ media: null });
 	const pdf = await tab.pdf({ preferCSSPageSize: true, printBackground: false });
 	writeFileSync(join(directory, 'report.pdf'), pdf);
 	const sheets = pdf.toString('latin1').match(/\/Type\s*\/Page\b/g).length;

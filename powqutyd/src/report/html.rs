@@ -148,7 +148,7 @@ fn tiles(page: &mut String, summary: &Summary) {
 /// The characteristics; the harmonic orders together as the one that is closest to its limit.
 fn overview(page: &mut String, summary: &Summary) {
     page.push_str(
-        "<section class=\"card\"><h2>Characteristics</h2><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Characteristics\"><table>\
+        "<section class=\"card\"><h2>Characteristics</h2><div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Characteristics\"><table class=\"stack\">\
          <thead><tr><th scope=\"col\">Characteristic</th><th scope=\"col\">Light</th><th scope=\"col\">Measured</th>\
          <th scope=\"col\">Limit</th><th scope=\"col\">Allowance used</th><th scope=\"col\">Worst</th>\
          <th scope=\"col\" class=\"n\">Valid</th><th scope=\"col\" class=\"n\">Beyond</th><th scope=\"col\">Week before</th></tr></thead><tbody>",
@@ -182,7 +182,9 @@ fn row(page: &mut String, summary: &Summary, line: &Line, title: &str) {
     };
     let _ = write!(
         page,
-        "<tr><th scope=\"row\">{title}</th><td>{}</td><td class=\"w\">{}</td><td class=\"w\">{}</td><td class=\"w\">{}{meter}</td><td class=\"w\">{}</td><td class=\"n\">{valid}</td><td class=\"n\">{beyond}</td><td class=\"w\">{}</td></tr>",
+        "<tr><th scope=\"row\">{title}</th><td>{}</td><td class=\"w\" data-of=\"Measured\">{}</td><td class=\"w\" data-of=\"Limit\">{}</td>\
+         <td class=\"w\" data-of=\"Allowance used\">{}{meter}</td><td class=\"w\" data-of=\"Worst\">{}</td>\
+         <td class=\"n\" data-of=\"Valid\">{valid}</td><td class=\"n\" data-of=\"Beyond\">{beyond}</td><td class=\"w\" data-of=\"Week before\">{}</td></tr>",
         lamp(line.light, lights::word(line.light)),
         measured(line, summary),
         limit(line, summary),

@@ -48,7 +48,8 @@ pub enum Log {
 
 enum Order {
     Line(Log, String),
-    Record(Stamped),
+    /// Boxed: room for each is kept from the start.
+    Record(Box<Stamped>),
     Waveform(Encoded),
     Reconfigure(Logs, Box<Header>),
     Stop,
@@ -110,7 +111,7 @@ impl Storage {
 
     /// Hands a record over; when the disk is far behind, it is dropped and counted.
     pub fn record(&self, record: Stamped) {
-        if self.orders.try_send(Order::Record(record)).is_err() {
+        if self.orders.try_send(Order::Record(Box::new(record))).is_err() {
             self.dropped(Place::Records);
         }
     }
