@@ -117,8 +117,9 @@ return view.extend({
 				attributes: { 'data-event': event.id, 'data-kind': event.kind },
 				columns: [
 					powquty.kind(event.kind), page.moment(event.start), powquty.length(event), powquty.extreme(event), event.class ?? '–',
-					event.waveform === false ? '–'
-						: page.button(_('Show'), () => open(event), 'action', { 'aria-label': _('Show %s of %s').format(powquty.kind(event.kind), page.moment(event.start)) }),
+					event.waveform
+						? page.button(_('Show'), () => open(event), 'action', { 'aria-label': _('Show %s of %s').format(powquty.kind(event.kind), page.moment(event.start)) })
+						: '–',
 				],
 			})), _('no events')));
 		};
