@@ -26,7 +26,11 @@ const page = {
 	...rules,
 	strict: 'off',
 	'no-restricted-properties': ['error', ...[{ property: 'innerHTML' }, { property: 'outerHTML' }, { property: 'insertAdjacentHTML' }, { object: 'document', property: 'write' }].map((what) => ({ ...what, message: 'text may become markup: use page.el and page.fill' }))],
-	'no-restricted-syntax': ['error', { selector: 'ArrowFunctionExpression > Literal[regex]', message: 'jsmin corrupts this: put the body in braces' }],
+	'no-restricted-syntax': ['error',
+		{ selector: 'ArrowFunctionExpression > Literal[regex]', message: 'jsmin corrupts this: put the body in braces' },
+		{ selector: 'TemplateLiteral TemplateLiteral', message: 'jsmin takes blanks out of the inner one: make it a value of its own' },
+		// LuCI parses a bare string for children as HTML.
+		{ selector: 'CallExpression[callee.name="E"] > :matches(Literal, TemplateLiteral):nth-child(3)', message: 'children in a list are text, a string is markup: use page.el' }],
 };
 
 /** The names that a page's own directives bring. */
