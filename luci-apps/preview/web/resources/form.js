@@ -308,7 +308,9 @@ const GridSection = TableSection.extend({
 		if (option.editable)
 			return option.renderBare(section_id);
 		const text = option.textvalue(section_id);
-		return text instanceof Node ? text : document.createTextNode(String(text ?? ''));
+		if (text === null || text === undefined || text === '')
+			return E('em', {}, [_('none')]);
+		return text instanceof Node ? text : document.createTextNode(String(text));
 	},
 	async handleAdd(_event, name) {
 		const section_id = uci.add(this.uciconfig ?? this.config, this.sectiontype, name || undefined);
