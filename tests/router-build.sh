@@ -5,7 +5,8 @@
 #
 # With `panic = "abort"` nothing is ever unwound: the tables for it go (a fifth of the file), and with them the frames of
 # a backtrace, which a stripped binary could not name anyway. Relocations are packed (glibc 2.36, musl 1.2.4), equal
-# functions and equal runs of instructions are shared, and no directory of this machine is left in the file.
+# functions and equal runs of instructions are shared, and no directory of this machine is left in the file. What only the
+# handshake of a tunnel computes comes in one portable form, without vector units (records are ring's, which keeps all).
 set -eu
 cd "$(dirname "$0")/.."
 package=${1:?usage: router-build.sh PACKAGE [CARGO ARGUMENT...]}
@@ -14,6 +15,7 @@ shift
 flags="-Cforce-unwind-tables=no -Cllvm-args=-enable-machine-outliner=always"
 flags+=" -Clink-arg=-Wl,-z,pack-relative-relocs -Clink-arg=-Wl,--no-eh-frame-hdr"
 flags+=" -Clink-arg=-Wl,-T,$PWD/tests/no-unwind-tables.ld"
+flags+=" --cfg=curve25519_dalek_backend=\"serial\" --cfg=poly1305_force_soft --cfg=chacha20_force_soft"
 for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
 	flags+=" --remap-path-prefix=$sources="
 done

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use openwrt::netlink::Prefix;
 use openwrt::reload::{Configuration, Outcome, Reading};
+use openwrt::task::spawn;
 use openwrt::uci::{self, Problems};
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::JoinHandle;
 
 use crate::client::Client;
 use crate::config::{self, Config, Mode, PACKAGE};
@@ -224,7 +225,7 @@ impl Daemon {
             let client = Client::new(config.clone(), used, self.connections.clone());
             match Client::listen(config) {
                 Ok(listeners) => {
-                    let run = |listener| Task(spawn_local(client.clone().run(listener, None)));
+                    let run = |listener| Task(spawn(client.clone().run(listener, None)));
                     let tasks = listeners.into_iter().map(run).collect();
                     let datagrams = start_datagrams(&client);
                     new.push(RunningClient {
@@ -262,7 +263,7 @@ impl Daemon {
             }
             let congestion = config.congestion.clone();
             let upstream = Upstream::new(wanted.clone(), config.pool, congestion.clone(), self.paths.clone());
-            let maintenance = Task(spawn_local(upstream.clone().maintain()));
+            let maintenance = Task(spawn(upstream.clone().maintain()));
             new.push(RunningUpstream { upstream, pool: config.pool, congestion, _maintenance: maintenance });
         }
         new
@@ -388,12 +389,10 @@ impl Daemon {
 /// Everything of a client half that is not TCP. What cannot be served is said, and the rest goes on.
 fn start_datagrams(client: &Rc<Client>) -> ((bool, u16), Vec<Task>) {
     let config = client.config();
-    let mut tasks = vec![Task(spawn_local(client.entry.clone().sweep()))];
+    let mut tasks = vec![Task(spawn(client.entry.clone().sweep()))];
     match Client::listen_for_datagrams(&config) {
         Ok(sockets) => {
-            tasks.extend(
-                sockets.into_iter().map(|socket| Task(spawn_local(client.entry.clone().run(socket)))),
-            );
+            tasks.extend(sockets.into_iter().map(|socket| Task(spawn(client.entry.clone().run(socket)))));
         }
         Err(error) => log::error!("client {}: datagrams cannot be taken: {error}", config.name),
     }
@@ -401,8 +400,8 @@ fn start_datagrams(client: &Rc<Client>) -> ((bool, u16), Vec<Task>) {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), config.dns_port);
         match (net::udp_socket(address), net::listen_plain(address)) {
             (Ok(socket), Ok(listener)) => {
-                tasks.push(Task(spawn_local(dns::run(client.entry.clone(), socket))));
-                tasks.push(Task(spawn_local(client.clone().run(listener, Some(resolver::target())))));
+                tasks.push(Task(spawn(dns::run(client.entry.clone(), socket))));
+                tasks.push(Task(spawn(client.clone().run(listener, Some(resolver::target())))));
             }
             (Err(error), _) | (_, Err(error)) => {
                 log::error!(
@@ -420,9 +419,7 @@ fn start_server(config: Rc<config::Server>, connections: Rc<Connections>) -> io:
     let listener = net::listen_tunnel(config.listen)?;
     let probes = Datagrams::bind(config.listen)?;
     let server = Server::new(config, connections);
-    let tasks = vec![
-        Task(spawn_local(server.clone().run(listener))),
-        Task(spawn_local(server.clone().run_probes(probes))),
-    ];
+    let tasks =
+        vec![Task(spawn(server.clone().run(listener))), Task(spawn(server.clone().run_probes(probes)))];
     Ok(RunningServer { server, tasks })
 }

@@ -138,10 +138,10 @@ async fn serve(common: &Common) -> std::io::Result<()> {
     daemon.apply().await;
     let watch = Watch::new(daemon.clone(), service.events(), raise, trend, Path::new(METRICS));
     let tasks = [
-        tokio::task::spawn_local(watch.run()),
-        tokio::task::spawn_local(Rc::clone(&daemon).sweep()),
-        tokio::task::spawn_local(Rc::clone(&daemon).follow_network()),
-        tokio::task::spawn_local(Rc::clone(&daemon.manager).run()),
+        openwrt::task::spawn(watch.run()),
+        openwrt::task::spawn(Rc::clone(&daemon).sweep()),
+        openwrt::task::spawn(Rc::clone(&daemon).follow_network()),
+        openwrt::task::spawn(Rc::clone(&daemon.manager).run()),
     ];
     while signals.next().await == Signal::Reload {
         daemon.reload().await;

@@ -10,8 +10,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use openwrt::netlink::{self, Address, Connection, Link, Monitor, NextHop, Prefix, Route, Rule, Topics};
+use openwrt::task::spawn;
 use tokio::net::UdpSocket;
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 
 use super::health::State;
@@ -416,7 +417,7 @@ impl Manager {
             if path.config.role == Role::Off || probers.iter().any(|(known, ..)| Rc::ptr_eq(known, &path)) {
                 continue;
             }
-            let task = spawn_local(self.clone().probe(path.clone()));
+            let task = spawn(self.clone().probe(path.clone()));
             let addresses = path.addresses.get();
             probers.push((path, addresses, task));
         }

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openwrt::task::spawn;
 use tokio::net::UdpSocket;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_local;
 
 use super::entry::Entry;
 
@@ -39,7 +39,7 @@ pub async fn run(entry: Rc<Entry>, socket: OwnedFd) {
         };
         let Ok(place) = places.clone().try_acquire_owned() else { continue };
         let (entry, socket, question) = (entry.clone(), socket.clone(), buffer[..length].to_vec());
-        spawn_local(async move {
+        spawn(async move {
             if let Some(answer) = entry.resolve(&question).await {
                 let _ = socket.send_to(&answer, peer).await;
             }

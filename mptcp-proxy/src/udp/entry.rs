@@ -8,9 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use openwrt::task::spawn;
 use socket2::Socket;
 use tokio::sync::oneshot;
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::carrier::{Carrier, Receiver};
@@ -302,7 +303,7 @@ impl Entry {
         }
         let open = place.get_or_insert_with(|| Lane {
             upstream: upstream.clone(),
-            task: spawn_local(self.clone().run_lane(lane, upstream.clone())),
+            task: spawn(self.clone().run_lane(lane, upstream.clone())),
             state: LaneState::Opening(Vec::new()),
         });
         match &mut open.state {

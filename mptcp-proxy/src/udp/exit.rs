@@ -11,9 +11,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
+use openwrt::task::spawn;
 use socket2::SockRef;
 use tokio::net::UdpSocket;
-use tokio::task::{spawn_local, JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::with_buffer;
 use crate::net;
@@ -104,7 +105,7 @@ impl Exit {
         let socket = UdpSocket::from_std(net::udp_socket(net::any(key.1, 0))?.into())?;
         let now = Instant::now();
         let mapping = Rc::new(Mapping { socket, peers: RefCell::default(), used: Cell::new(now) });
-        let task = spawn_local(serve(Rc::downgrade(self), key, mapping.clone()));
+        let task = spawn(serve(Rc::downgrade(self), key, mapping.clone()));
         flows.insert(key, Flow { mapping: mapping.clone(), task });
         Ok(mapping)
     }
