@@ -17,6 +17,8 @@ mod flaps;
 mod guard;
 #[path = "mptcp_proxy/manual.rs"]
 mod manual;
+#[path = "mptcp_proxy/memory.rs"]
+mod memory;
 #[path = "mptcp_proxy/paths.rs"]
 mod paths;
 #[path = "mptcp_proxy/transfer.rs"]

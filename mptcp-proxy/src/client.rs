@@ -128,12 +128,11 @@ impl Client {
         loop {
             match listener.accept().await {
                 Ok((stream, source)) => {
-                    let (client, fixed) = (self.clone(), fixed.clone());
+                    let client = self.clone();
+                    // What is only needed until the tunnel is open must not stay in memory with the connection.
+                    let opening = Box::pin(self.clone().open(stream, source, fixed.clone()));
                     tokio::task::spawn_local(async move {
-                        // What is only needed until the tunnel is open must not stay in memory with the connection.
-                        if let Some((relay, guard, pass_on)) =
-                            Box::pin(client.open(stream, source, fixed)).await
-                        {
+                        if let Some((relay, guard, pass_on)) = opening.await {
                             client.relay(relay, &guard, pass_on).await;
                         }
                     });
@@ -160,7 +159,7 @@ impl Client {
 
     /// Finds the way of a connection and opens it; `None` when it was refused.
     async fn open(
-        &self,
+        self: Rc<Self>,
         mut stream: TcpStream,
         source: SocketAddr,
         fixed: Option<Target>,

@@ -82,18 +82,41 @@ impl From<Forged> for std::io::Error {
     }
 }
 
-/// Seals the records of one direction.
+/// Seals the records of one direction. Between records it is small: most connections are idle most of the time.
 pub struct Sealer {
-    key: LessSafeKey,
+    cipher: Cipher,
+    secret: [u8; 32],
     next: u64,
+}
+
+/// A [`Sealer`] with its key expanded, for several records in a row.
+pub struct ReadySealer<'a> {
+    key: LessSafeKey,
+    next: &'a mut u64,
 }
 
 impl Sealer {
     /// The secret must not be used for anything else, in particular not for the other direction.
     pub fn new(cipher: Cipher, secret: &[u8; 32]) -> Self {
-        Sealer { key: cipher.key(secret), next: 0 }
+        Sealer { cipher, secret: *secret, next: 0 }
     }
 
+    /// Expands the key.
+    pub fn ready(&mut self) -> ReadySealer<'_> {
+        ReadySealer { key: self.cipher.key(&self.secret), next: &mut self.next }
+    }
+
+    /// Appends a sealed record with this content (at most [`MAX_CONTENT`]).
+    pub fn append(&mut self, content: &[u8], out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend([0; HEADER]);
+        out.extend(content);
+        out.extend([0; TAG]);
+        self.ready().seal(&mut out[start..]);
+    }
+}
+
+impl ReadySealer<'_> {
     /// Seals in place: `record` is `HEADER` bytes of room, the content, `TAG` bytes of room.
     pub fn seal(&mut self, record: &mut [u8]) {
         let length = u16::try_from(record.len() - HEADER)
@@ -103,26 +126,24 @@ impl Sealer {
         let (content, tag) = record[HEADER..].split_at_mut(usize::from(length) - TAG);
         let sealed = self
             .key
-            .seal_in_place_separate_tag(nonce(self.next), Aad::from(header), content)
+            .seal_in_place_separate_tag(nonce(*self.next), Aad::from(header), content)
             .unwrap_or_else(|_| unreachable!("the content is far below the limit of the algorithm"));
         tag.copy_from_slice(sealed.as_ref());
-        self.next += 1;
-    }
-
-    /// Appends a sealed record with this content (at most [`MAX_CONTENT`]).
-    pub fn append(&mut self, content: &[u8], out: &mut Vec<u8>) {
-        let start = out.len();
-        out.extend([0; HEADER]);
-        out.extend(content);
-        out.extend([0; TAG]);
-        self.seal(&mut out[start..]);
+        *self.next += 1;
     }
 }
 
-/// Opens the records of one direction.
+/// Opens the records of one direction; as small as a [`Sealer`].
 pub struct Opener {
-    key: LessSafeKey,
+    cipher: Cipher,
+    secret: [u8; 32],
     next: u64,
+}
+
+/// An [`Opener`] with its key expanded, for several records in a row.
+pub struct ReadyOpener<'a> {
+    key: LessSafeKey,
+    next: &'a mut u64,
 }
 
 /// What the beginning of a buffer holds.
@@ -142,9 +163,24 @@ pub enum Opened {
 impl Opener {
     /// The secret of the peer's [`Sealer`].
     pub fn new(cipher: Cipher, secret: &[u8; 32]) -> Self {
-        Opener { key: cipher.key(secret), next: 0 }
+        Opener { cipher, secret: *secret, next: 0 }
     }
 
+    /// Expands the key.
+    pub fn ready(&mut self) -> ReadyOpener<'_> {
+        ReadyOpener { key: self.cipher.key(&self.secret), next: &mut self.next }
+    }
+
+    /// As [`ReadyOpener::open`], once.
+    pub fn open(&mut self, buffer: &mut [u8], at: usize) -> Result<Opened, Forged> {
+        if buffer.len() < at + HEADER {
+            return Ok(Opened::Incomplete);
+        }
+        self.ready().open(buffer, at)
+    }
+}
+
+impl ReadyOpener<'_> {
     /// Opens the record that starts at `at` and moves its content to the front of the buffer, so that the contents
     /// of several records lie next to each other.
     pub fn open(&mut self, buffer: &mut [u8], at: usize) -> Result<Opened, Forged> {
@@ -159,10 +195,10 @@ impl Opener {
         let Some(sealed) = buffer.get_mut(..start + length) else { return Ok(Opened::Incomplete) };
         let content = self
             .key
-            .open_within(nonce(self.next), Aad::from(header), sealed, start..)
+            .open_within(nonce(*self.next), Aad::from(header), sealed, start..)
             .map_err(|_| Forged)?
             .len();
-        self.next += 1;
+        *self.next += 1;
         Ok(Opened::Record { used: HEADER + length, content })
     }
 }

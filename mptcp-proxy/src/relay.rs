@@ -98,37 +98,7 @@ impl From<io::Error> for Broken {
 
 /// Relays until both directions have ended, and resets both sides if that is not how it ends.
 pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broken> {
-    let Relay { local, tunnel, shield, received, unsent, awaited, opened_locally } = *relay;
-    let (sealer, opener) = match shield {
-        Some(shield) => (Some(shield.sealer), Some(shield.opener)),
-        None => (None, None),
-    };
-    let mut outward = Pump { rest: unsent, at: 0, ended: false, done: false, codec: Codec::Plain };
-    if let Some(sealer) = sealer {
-        outward.codec = Codec::Seal(Box::new(sealer));
-    }
-    let mut inward = Pump { rest: Vec::new(), at: 0, ended: false, done: false, codec: Codec::Plain };
-    let pass_on = awaited.as_ref().is_some_and(|awaited| awaited.pass_on);
-    match (awaited, opener) {
-        (Some(Awaited { opener: Some(reply), .. }), _) => {
-            let incoming =
-                Incoming { opener: reply, unread: !received.is_empty(), partial: received, ended: false };
-            inward.codec = Codec::Reply { incoming: Box::new(incoming), sealed: false, pass_on };
-        }
-        (Some(_), Some(opener)) => {
-            let incoming = Incoming { opener, unread: !received.is_empty(), partial: received, ended: false };
-            inward.codec = Codec::Reply { incoming: Box::new(incoming), sealed: true, pass_on };
-        }
-        (_, Some(opener)) => {
-            inward.codec = Codec::Open(Box::new(Incoming {
-                opener,
-                unread: !received.is_empty(),
-                partial: received,
-                ended: false,
-            }));
-        }
-        (_, None) => inward.rest = received,
-    }
+    let Pumps { local, tunnel, mut outward, mut inward, opened_locally, pass_on } = pumps(*relay);
     if !matches!(inward.codec, Codec::Reply { .. }) {
         connection.set_phase(Phase::Open);
     }
@@ -162,7 +132,8 @@ pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broke
     match &result {
         Ok(()) => {
             drop(local);
-            acknowledged(&tunnel, connection).await;
+            // Apart, for its timer must not stay with every connection.
+            Box::pin(acknowledged(&tunnel, connection)).await;
         }
         Err(Broken::Refused(_)) if pass_on => {
             // The reply says it; it fits the empty buffer of a socket that was sent nothing yet.
@@ -176,11 +147,59 @@ pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broke
     result
 }
 
+/// Both directions of a connection, in the size they have while it is idle.
+struct Pumps {
+    local: TcpStream,
+    tunnel: Rc<TcpStream>,
+    /// Towards the tunnel.
+    outward: Pump,
+    /// From the tunnel.
+    inward: Pump,
+    opened_locally: bool,
+    pass_on: bool,
+}
+
+fn pumps(relay: Relay) -> Pumps {
+    let Relay { local, tunnel, shield, received, unsent, awaited, opened_locally } = relay;
+    let (sealer, opener) = match shield {
+        Some(shield) => (Some(shield.sealer), Some(shield.opener)),
+        None => (None, None),
+    };
+    let mut outward = Pump { rest: unsent, at: 0, ended: false, done: false, codec: Codec::Plain };
+    if let Some(sealer) = sealer {
+        outward.codec = Codec::Seal(Box::new(sealer));
+    }
+    let mut inward = Pump { rest: Vec::new(), at: 0, ended: false, done: false, codec: Codec::Plain };
+    let pass_on = awaited.as_ref().is_some_and(|awaited| awaited.pass_on);
+    match (awaited, opener) {
+        (Some(Awaited { opener: Some(reply), .. }), _) => {
+            let incoming =
+                Incoming { opener: reply, unread: !received.is_empty(), partial: received, ended: false };
+            inward.codec = Codec::Reply { incoming: Box::new(incoming), sealed: false, pass_on };
+        }
+        (Some(_), Some(opener)) => {
+            let incoming = Incoming { opener, unread: !received.is_empty(), partial: received, ended: false };
+            inward.codec = Codec::Reply { incoming: Box::new(incoming), sealed: true, pass_on };
+        }
+        (_, Some(opener)) => {
+            inward.codec = Codec::Open(Box::new(Incoming {
+                opener,
+                unread: !received.is_empty(),
+                partial: received,
+                ended: false,
+            }));
+        }
+        (_, None) => inward.rest = received,
+    }
+    Pumps { local, tunnel, outward, inward, opened_locally, pass_on }
+}
+
 /// Waits until the peer has acknowledged what was sent, for a while.
 async fn acknowledged(tunnel: &TcpStream, connection: &Connection) {
     let (begun, mut pause) = (Instant::now(), FIRST_LOOK);
     while sys::unacknowledged(tunnel).is_ok_and(|bytes| bytes > 0) && begun.elapsed() < LINGER {
-        if connection.has_ended() {
+        // One that was reset has no peer any more, and nothing will be acknowledged.
+        if connection.has_ended() || tunnel.peer_addr().is_err() {
             return;
         }
         sleep(pause).await;
@@ -393,7 +412,7 @@ fn read_sealing(
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Blocked),
         Err(error) => return Err(error),
     };
-    let mut end = 0;
+    let (mut end, mut sealer) = (0, sealer.ready());
     for record in buffer.chunks_exact_mut(MAX_RECORD) {
         let content = length.min(MAX_CONTENT);
         sealer.seal(&mut record[..HEADER + content + TAG]);
@@ -450,8 +469,9 @@ impl Incoming {
     /// Opens every whole record: bytes of content (moved to the front), bytes used.
     fn open_in_place(&mut self, bytes: &mut [u8]) -> io::Result<(usize, usize)> {
         let (mut content, mut used) = (0, 0);
+        let mut opener = self.opener.ready();
         loop {
-            match self.opener.open(&mut bytes[content..], used - content)? {
+            match opener.open(&mut bytes[content..], used - content)? {
                 Opened::Incomplete => return Ok((content, used)),
                 Opened::Record { used: more, content: 0 } => {
                     self.ended = true;

@@ -127,10 +127,10 @@ impl Server {
                     if self.unproven.get() >= MAX_UNPROVEN {
                         continue;
                     }
-                    let server = self.clone();
+                    // What is only needed until the target has answered must not stay with the connection.
+                    let opening = Box::pin(self.clone().open(stream, peer));
                     tokio::task::spawn_local(async move {
-                        // What is only needed until the target has answered must not stay with the connection.
-                        let Some((relay, guard)) = Box::pin(server.open(stream, peer)).await else { return };
+                        let Some((relay, guard)) = opening.await else { return };
                         if let Err(Broken::Failed(error)) = relay::run(relay, &guard).await {
                             log::debug!("{}: {error}", guard.target);
                         }
@@ -167,7 +167,7 @@ impl Server {
     }
 
     /// From an unknown connection to one that can be relayed; `None` when nothing came of it.
-    async fn open(&self, mut stream: TcpStream, peer: SocketAddr) -> Option<(Box<Relay>, Guard)> {
+    async fn open(self: Rc<Self>, mut stream: TcpStream, peer: SocketAddr) -> Option<(Box<Relay>, Guard)> {
         net::prepare(&stream);
         if let Some(name) = &self.config.borrow().congestion {
             // A module that is not there is the system's default.
@@ -278,7 +278,7 @@ impl Server {
         let tunnel = Rc::new(stream);
         guard.tunnel.replace(Some(tunnel.clone()));
         if request.command == Command::UdpAssociate && self.check_limits(user).is_ok() {
-            self.serve_datagrams(&tunnel, welcome, received, &guard).await;
+            Box::pin(self.serve_datagrams(&tunnel, welcome, received, &guard)).await;
             return None;
         }
         let connected = match self.check_limits(user) {
