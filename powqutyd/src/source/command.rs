@@ -214,6 +214,10 @@ impl Source for CommandSource {
         self.arrived.map(|at| Arrival { at, ahead: 0 })
     }
 
+    fn is_drained(&self) -> bool {
+        self.arrived.is_some()
+    }
+
     fn report(&self) -> Option<Shared> {
         Some(self.report.clone())
     }

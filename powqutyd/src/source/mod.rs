@@ -36,6 +36,11 @@ pub trait Source: Send {
         Some(Arrival { at: monotonic(), ahead: 0 })
     }
 
+    /// Nothing more is ready to be read at once: what has been handed on is worth a look.
+    fn is_drained(&self) -> bool {
+        true
+    }
+
     /// Where a device says what it is doing.
     fn report(&self) -> Option<device::Shared> {
         None

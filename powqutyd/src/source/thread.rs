@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The source thread and the bounded queue behind it.
 //!
-//! Frames are allocated once and go round: reader → analysis → reader. A live reader that finds no free
-//! frame loses what it has read, counts it, and says so with the next frame.
+//! Frames go round: reader → analysis → reader; a new one is made only while all are on their way, up to a bound. A live
+//! reader that has reached it loses what it reads, counts it, and says so with the next frame.
 
 use super::{device, Arrival, Input, OpenError, Pace, Read, Source, FRAMES_PER_SECOND};
 use std::io;
@@ -10,12 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{error::TryRecvError, unbounded_channel, UnboundedReceiver, UnboundedSender};
+use tokio::sync::Notify;
 
 /// How long the analysis may stand still before a live input loses frames, in seconds.
 const PATIENCE: f64 = 4.0;
-
-/// How long a live queue may fill before it is looked at; saves a wake-up per frame.
-const LIVE_LATENCY: Duration = Duration::from_millis(50);
 
 /// A few milliseconds of signal.
 #[derive(Debug)]
@@ -33,6 +31,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    fn empty(samples: usize) -> Self {
+        let volts = vec![0.0; samples].into();
+        Self { volts, count: 0, position: 0, lost_before: 0, break_before: false, arrival: None }
+    }
+
     /// The samples (V).
     #[must_use]
     pub fn volts(&self) -> &[f32] {
@@ -60,6 +63,8 @@ pub struct Intake {
     /// None once the thread is to end.
     spare: Option<UnboundedSender<Box<Frame>>>,
     live: bool,
+    /// Rung once per burst of a live input; waking up for each frame would cost more than the frame.
+    bell: Arc<Notify>,
     stop: Arc<AtomicBool>,
     report: Option<device::Shared>,
 }
@@ -79,25 +84,15 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
     let (spare, spares) = unbounded_channel();
     let samples = input.frame_samples();
     let pace = input.pace();
-    for _ in 0..frames(pace) {
-        let frame = Frame {
-            volts: vec![0.0; samples].into(),
-            count: 0,
-            position: 0,
-            lost_before: 0,
-            break_before: false,
-            arrival: None,
-        };
-        // Both ends are held right here.
-        let _ = spare.send(Box::new(frame));
-    }
     let stop = Arc::new(AtomicBool::new(false));
     let report = source.report();
+    let bell = Arc::new(Notify::new());
     let pump = Pump {
         source,
         scratch: vec![0.0; samples].into(),
         deliveries: to_intake,
         spares,
+        unmade: frames(pace),
         held: None,
         pace,
         rate: input.rate,
@@ -105,9 +100,11 @@ fn spawn(source: Box<dyn Source>, input: &Input) -> io::Result<Intake> {
         position: 0,
         lost: 0,
         broken: false,
+        unannounced: false,
+        bell: Bell(Arc::clone(&bell)),
     };
     std::thread::Builder::new().name("source".to_owned()).stack_size(128 * 1024).spawn(move || pump.run())?;
-    Ok(Intake { deliveries, spare: Some(spare), live: pace != Pace::Waits, stop, report })
+    Ok(Intake { deliveries, spare: Some(spare), live: pace != Pace::Waits, bell, stop, report })
 }
 
 /// Frames on their way between the threads; a simulation that outruns time gets more of them.
@@ -128,7 +125,7 @@ impl Intake {
         loop {
             match self.deliveries.try_recv() {
                 Ok(delivery) => return Some(delivery),
-                Err(TryRecvError::Empty) => tokio::time::sleep(LIVE_LATENCY).await,
+                Err(TryRecvError::Empty) => self.bell.notified().await,
                 Err(TryRecvError::Disconnected) => return None,
             }
         }
@@ -181,6 +178,8 @@ struct Pump {
     scratch: Box<[f32]>,
     deliveries: UnboundedSender<Delivery>,
     spares: UnboundedReceiver<Box<Frame>>,
+    /// Frames that may still be made.
+    unmade: usize,
     /// A spare frame whose read gave no samples.
     held: Option<Box<Frame>>,
     pace: Pace,
@@ -190,6 +189,18 @@ struct Pump {
     position: u64,
     lost: u32,
     broken: bool,
+    /// Something was sent and the bell not rung.
+    unannounced: bool,
+    /// The last to go, so that the consumer finds the queue closed.
+    bell: Bell,
+}
+
+struct Bell(Arc<Notify>);
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.0.notify_one();
+    }
 }
 
 impl Pump {
@@ -204,6 +215,7 @@ impl Pump {
                 let ahead = due.saturating_duration_since(Instant::now());
                 // Frames are produced in small bursts; a sleep for each would cost more than the signal.
                 if ahead > Duration::from_millis(20) {
+                    self.announce();
                     std::thread::sleep(ahead);
                 }
             }
@@ -212,13 +224,17 @@ impl Pump {
 
     /// Reads one frame; `None` when there is nothing more to do.
     fn step(&mut self) -> Option<()> {
-        let spare = match (self.held.take(), self.pace) {
-            (Some(frame), _) => Some(frame),
-            (None, Pace::Waits) => Some(self.spares.blocking_recv()?),
-            (None, Pace::Live(_) | Pace::Device) => match self.spares.try_recv() {
+        let spare = match self.held.take() {
+            Some(frame) => Some(frame),
+            None => match self.spares.try_recv() {
                 Ok(frame) => Some(frame),
-                Err(TryRecvError::Empty) => None,
                 Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) if self.unmade > 0 => {
+                    self.unmade -= 1;
+                    Some(Box::new(Frame::empty(self.scratch.len())))
+                }
+                Err(TryRecvError::Empty) if self.pace == Pace::Waits => Some(self.spares.blocking_recv()?),
+                Err(TryRecvError::Empty) => None,
             },
         };
         let Some(mut frame) = spare else {
@@ -239,7 +255,12 @@ impl Pump {
                 frame.break_before = std::mem::take(&mut self.broken);
                 frame.arrival = self.source.arrival();
                 self.position += count as u64;
-                self.deliveries.send(Delivery::Frame(frame)).ok()
+                self.unannounced = true;
+                self.deliveries.send(Delivery::Frame(frame)).ok()?;
+                if self.pace == Pace::Device && self.source.is_drained() {
+                    self.announce();
+                }
+                Some(())
             }
             other => {
                 self.held = Some(frame);
@@ -248,7 +269,14 @@ impl Pump {
         }
     }
 
+    fn announce(&mut self) {
+        if std::mem::take(&mut self.unannounced) {
+            self.bell.0.notify_one();
+        }
+    }
+
     fn exceptional(&mut self, read: Result<Read, super::DecodeError>) -> Option<()> {
+        self.announce();
         let last = match read {
             Ok(Read::Samples(_)) => return Some(()),
             Ok(Read::Gap(samples)) => {
