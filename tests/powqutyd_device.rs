@@ -4,6 +4,8 @@
 
 #[path = "powqutyd_device/command.rs"]
 mod command;
+#[path = "powqutyd_device/comtrade.rs"]
+mod comtrade;
 #[path = "powqutyd_device/raw.rs"]
 mod raw;
 

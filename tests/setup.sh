@@ -14,7 +14,8 @@ test_parts="$build_parts
 	chromium:chromium node:nodejs npm:npm
 	dnsmasq:dnsmasq-base
 	ip:iproute2 nft:nftables ss:iproute2 setpriv:util-linux
-	busybox:busybox-static shellcheck:shellcheck"
+	busybox:busybox-static shellcheck:shellcheck
+	python3:python3 /usr/lib/python3*/ensurepip:python3-venv"
 
 vm_parts="$build_parts qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg apt-get:apt"
 
@@ -57,7 +58,14 @@ browser_parts() {
 	[ -d "$directory/node_modules/eslint" ] && [ -d "$directory/node_modules/playwright-core" ] && return 0
 	(cd "$directory" && npm ci --silent --no-audit --no-fund)
 }
-[ -n "$missing" ] || { browser_parts; exit 0; }
+# An independent reader of COMTRADE files.
+comtrade_reader() {
+	[ "$purpose" = test ] || return 0
+	directory=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}/comtrade
+	[ ! -e "$directory/done" ] || return 0
+	python3 -m venv "$directory" && "$directory/bin/pip" install --quiet comtrade==0.2.0 && touch "$directory/done"
+}
+[ -n "$missing" ] || { browser_parts; comtrade_reader; exit 0; }
 
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null 2>&1; then
 	echo "setup.sh: missing and not installable from here:$missing" >&2
@@ -82,3 +90,4 @@ if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $mis
 	exit 1
 fi
 browser_parts
+comtrade_reader

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `powqutyd events`: what happened, as a table, JSON or CSV, or as it happens.
 
+use crate::export;
 use crate::notify::length;
 use crate::storage::csv_line;
 use crate::subcommand::{ended, Error};
@@ -21,6 +22,11 @@ pub const HELP: &str = "\
   --json         one JSON object per line
   --csv          one line of CSV each, after the names of the columns
   --follow       then wait for more, until interrupted
+
+  powqutyd events export ID|last [--output BASE]
+
+writes the waveform of an event as COMTRADE (IEEE C37.111-2013), BASE.cfg and BASE.dat (BASE: powquty-ID); the ids
+are in the output of --json. The last events have one (option waveform_count).
 ";
 
 /// Runs the subcommand with its arguments against the daemon at `socket`.
@@ -28,6 +34,9 @@ pub const HELP: &str = "\
 /// # Errors
 /// See [`Error`].
 pub fn main(args: &[OsString], socket: &Path) -> Result<(), Error> {
+    if let Some((_, args)) = args.split_first().filter(|(first, _)| *first == "export") {
+        return export::main(args, socket);
+    }
     let (mut params, mut limit, mut format, mut follow) = (json!({}), None, Format::Table, false);
     let mut parser = lexopt::Parser::from_args(args);
     while let Some(arg) = parser.next()? {

@@ -7,11 +7,13 @@
 
 pub mod analyze;
 pub mod clock;
+pub mod comtrade;
 pub mod config;
 pub mod daemon;
 pub mod dump;
 pub mod emulate;
 pub mod events;
+pub mod export;
 pub mod gps;
 pub mod homeassistant;
 pub mod lights;

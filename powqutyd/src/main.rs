@@ -28,14 +28,14 @@ const SPEC: Spec = Spec {
         },
         Subcommand {
             name: "emulate",
-            usage: "[--pty PATH] [--script FILE] [--gps]",
-            about: "play an oscilloscope or a GPS receiver on a pseudo-terminal",
+            usage: "[--pty PATH | --tty PATH] [--script FILE] [--gps]",
+            about: "play an oscilloscope or a GPS receiver on a serial line",
             help: emulate::HELP,
         },
         Subcommand {
             name: "events",
-            usage: "[OPTIONS]",
-            about: "list the events of the running daemon, or follow them",
+            usage: "[OPTIONS] | export ID",
+            about: "list the events of the running daemon, follow them, export one",
             help: events::HELP,
         },
         Subcommand {
