@@ -14,7 +14,7 @@ fail() { echo "@@ fail: $*"; tail -n 30 /tmp/powqutyd.log; tail -n 10 /tmp/emula
 until_true() { n=0; while ! eval "$1" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 240 ] || fail "never: $1"; sleep 0.25; done; }
 status() { powqutyd status --json; }
 dips() { powqutyd events --kind dip --json | wc -l; }
-modprobe dummy_hcd && modprobe cdc_acm && modprobe g_serial idVendor=0x1afe idProduct=0x0009 || fail modprobe
+modprobe dummy_hcd && modprobe cdc_acm && modprobe usb_f_acm && modprobe g_serial idVendor=0x1afe idProduct=0x0009 || fail modprobe
 until_true '[ -c /dev/ttyACM0 ] && [ -c /dev/ttyGS0 ]'
 echo "usb $(cat /sys/class/tty/ttyACM0/device/../idVendor):$(cat /sys/class/tty/ttyACM0/device/../idProduct)"
 mkdir -p /etc/config /tmp/.uci

@@ -71,7 +71,7 @@ ln -s kmod "$unpacked/bin/depmod"
 modules=$unpacked/lib/modules/$release
 mkdir -p "$root/lib/modules/$release"
 cp "$modules/modules.dep" "$modules/modules.alias" "$modules/modules.builtin" "$root/lib/modules/$release/"
-for module in mac80211_hwsim veth sch_netem ccm ctr cmac gcm dummy_hcd g_serial cdc_acm batman-adv; do
+for module in mac80211_hwsim veth sch_netem ccm ctr cmac gcm dummy_hcd g_serial usb_f_acm cdc_acm batman-adv; do
 	pattern=$(echo "$module" | sed 's/[-_]/[-_]/g')
 	if grep -qE "/$pattern\.ko" "$modules/modules.builtin"; then continue; fi
 	line=$(grep -E "/$pattern\.ko:" "$modules/modules.dep") || { echo "build.sh: no module $module" >&2; exit 1; }
