@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(lines[5], "10240,3");
         assert_eq!(lines[6], "20/11/2026,10:30:05.828000");
         assert_eq!(lines[7], "20/11/2026,10:30:06.000500");
-        assert_eq!(lines[11], "0,0");
+        assert_eq!((lines[10], lines[11]), ("0,0", "8,0"));
         assert_eq!(lines.len(), 13);
     }
 

@@ -215,6 +215,7 @@ fn faults(source: &SourceState) -> Value {
         "garbage_bytes": line.garbage_bytes,
         "restarts": line.restarts,
         "counter_errors": line.counter_errors,
+        "salvaged": line.salvaged,
         "silences": source.line.silences,
         "hangups": source.line.hangups,
     })

@@ -5,6 +5,10 @@
 //! bytes of a data header can occur among samples near zero. So a frame is handed on only once the header of its
 //! successor has been seen where it must be: a frame that lost or gained bytes inside never becomes samples. (What no
 //! receiver of this protocol can see: losses and insertions that cancel out to a whole number of frames.)
+//!
+//! Where bytes were put in, the header alone does not tell whether behind the frame or inside it. The samples do: the
+//! voltage goes on from the frame before and into the frame behind without a jump, or with one, as at the edge of a dip.
+//! [`Decoder::is_whole`] judges that; what it lets pass wrongly is a last sample or two that lie where they could lie.
 
 /// Samples in a data frame.
 pub const SAMPLES: usize = 64;
@@ -85,6 +89,8 @@ pub struct Faults {
     pub restarts: u32,
     /// Frames whose counter alone was wrong.
     pub counter_errors: u32,
+    /// Frames that were whole although something stood between them and their successor.
+    pub salvaged: u32,
 }
 
 /// Bytes in, [`Item`]s out; holds at most 512 bytes.
@@ -95,7 +101,21 @@ pub struct Decoder {
     locked: bool,
     expected: Option<u16>,
     samples: [i16; SAMPLES],
+    /// The last sample that was handed on.
+    last: Option<i16>,
+    /// Steepest step from sample to sample of late, jumps left out, in 1/256 LSB.
+    steepest: u32,
     faults: Faults,
+}
+
+/// What stands between a frame and its successor.
+enum Between {
+    /// So many bytes that belong to nothing.
+    Garbage(usize),
+    /// That is not to be told, or bytes are missing.
+    Unknown,
+    /// More bytes are needed to tell.
+    Wait,
 }
 
 enum Step {
@@ -128,6 +148,8 @@ impl Default for Decoder {
             locked: true,
             expected: None,
             samples: [0; SAMPLES],
+            last: None,
+            steepest: 0,
             faults: Faults::default(),
         }
     }
@@ -184,6 +206,7 @@ impl Decoder {
         self.length = 0;
         self.locked = true;
         self.expected = None;
+        self.last = None;
     }
 
     fn step(&mut self, out: &mut dyn FnMut(Item<'_>)) -> Step {
@@ -220,14 +243,72 @@ impl Decoder {
                 self.hand_on(counter, out);
             }
             Look::Calibration => self.hand_on(counter, out),
-            Look::Data { .. } | Look::Mode { .. } | Look::Nothing => {
-                count(&mut self.faults.torn, 1);
-                self.lose_lock();
-                return Step::Again;
-            }
+            // A counter that leads nowhere, while the one behind it goes on from here, is wrong alone.
+            Look::Data { .. } if self.expected == Some(counter) => match self.look(2 * FRAME) {
+                Look::Short => return Step::Wait,
+                Look::Data { counter: second } if second == counter.wrapping_add(2) => {
+                    self.hand_on(counter, out);
+                }
+                _ => {
+                    self.torn();
+                    return Step::Again;
+                }
+            },
+            _ => match self.between(counter) {
+                Between::Wait => return Step::Wait,
+                Between::Garbage(extra) => {
+                    count(&mut self.faults.salvaged, 1);
+                    count(&mut self.faults.garbage_bytes, extra as u32);
+                    self.hand_on(counter, out);
+                    self.consume(extra);
+                }
+                Between::Unknown => {
+                    self.torn();
+                    return Step::Again;
+                }
+            },
         }
         self.consume(FRAME);
         Step::Again
+    }
+
+    /// Looks for the successor of the frame at the front, which is not where it must be.
+    fn between(&self, counter: u16) -> Between {
+        // Another header in its place is the beginning of something else.
+        let header = matches!(self.look(FRAME), Look::Data { .. });
+        if header || self.expected != Some(counter) || self.last.is_none() {
+            return Between::Unknown;
+        }
+        let next = counter.wrapping_add(1);
+        // With its first sample.
+        let most = self.length.saturating_sub(PEEK + 1);
+        match (PEEK..most).find(|&at| self.look(at) == Look::Data { counter: next }) {
+            Some(at) if at > FRAME && self.is_whole(at) => Between::Garbage(at - FRAME),
+            None if self.length < BUFFER => Between::Wait,
+            _ => Between::Unknown,
+        }
+    }
+
+    /// Whether the samples of the frame at the front, whose successor begins at `next`, lead from the frame before to
+    /// that one with a single jump at most, and what stands between does not: then it was put in behind the frame.
+    fn is_whole(&self, next: usize) -> bool {
+        let limit = self.steepest * 3 / 2 / 256 + 8;
+        let jumps = |from: i16, bytes: &[u8]| {
+            let mut last = from;
+            let mut jumps = 0;
+            for sample in bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])) {
+                jumps += u32::from(u32::from(sample.abs_diff(last)) > limit);
+                last = sample;
+            }
+            (jumps, last)
+        };
+        let first = &self.buffer[next + PEEK..next + PEEK + 2];
+        let (inside, last) = jumps(self.last.unwrap_or_default(), &self.buffer[PEEK..FRAME]);
+        let (behind, _) = jumps(last, first);
+        let extra = &self.buffer[FRAME..next];
+        let (through, end) = jumps(last, extra);
+        let goes_on = extra.len().is_multiple_of(2) && through + jumps(end, first).0 <= 1;
+        inside + behind <= 1 && !goes_on
     }
 
     fn follows(&self, counter: u16, next: u16) -> bool {
@@ -276,7 +357,21 @@ impl Decoder {
         for (sample, pair) in self.samples.iter_mut().zip(self.buffer[PEEK..FRAME].chunks_exact(2)) {
             *sample = i16::from_le_bytes([pair[0], pair[1]]);
         }
+        self.remember();
         out(Item::Frame { missing, samples: &self.samples });
+    }
+
+    /// What the next frame is held against, should that be needed.
+    fn remember(&mut self) {
+        let (mut most, mut second) = (0, 0);
+        for pair in self.samples.windows(2) {
+            let step = pair[1].abs_diff(pair[0]);
+            second = second.max(step.min(most));
+            most = most.max(step);
+        }
+        // Forgotten within seconds, so that it outlasts a dip.
+        self.steepest = (self.steepest - self.steepest / 256).max(u32::from(second) * 256);
+        self.last = Some(self.samples[SAMPLES - 1]);
     }
 
     fn calibration(&mut self, out: &mut dyn FnMut(Item<'_>)) -> Step {
@@ -330,6 +425,11 @@ impl Decoder {
 
     fn is_near(&self, counter: u16) -> bool {
         self.expected.is_some_and(|expected| counter.wrapping_sub(expected) <= NEAR)
+    }
+
+    fn torn(&mut self) {
+        count(&mut self.faults.torn, 1);
+        self.lose_lock();
     }
 
     /// Gives up the place at the front: its first byte is garbage.
