@@ -38,5 +38,6 @@ package: ## .ipk files for five kinds of routers, without a buildroot, and their
 	@tests/setup.sh package
 	@procd/package/package.py
 
-bench: ## cost and accuracy of the measurement engine beside a peer's
+bench: ## cost and accuracy of the measurement engine beside a peer, what powqutyd costs live
 	@tests/bench/engine.py
+	@tests/bench/live.py
