@@ -12,6 +12,6 @@ flags="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 triple=$(rustc -vV | sed -n 's/^host: //p')
 # With the triple named, build scripts and macros are left without coverage.
 RUSTFLAGS=$(echo "$flags" | tr -s '\n\t' '  ') cargo build --quiet --release --target "$triple" --bin "$target"
-mkdir -p "artifacts/$target" "found/$target"
+mkdir -p "artifacts/$target" "corpus/$target"
 exec "target/$triple/release/$target" -max_total_time="${2:-60}" -artifact_prefix="artifacts/$target/" \
-	-print_final_stats=1 "found/$target" "corpus/$target"
+	-print_final_stats=1 "corpus/$target" "seeds/$target"
