@@ -108,7 +108,7 @@ fn a_jump_that_no_gap_explains_is_a_restart() {
 #[test]
 fn a_counter_that_is_wrong_alone_costs_nothing() {
     for first in [1_u16, 0x29FF, 30_000, 65_530] {
-        for wrong in [0x00EE, 0x2A55, 0x8000, 0xFFFF] {
+        for wrong in [0x00EE, 0x2A55, 0x8000, 0x5555] {
             let counters: Vec<u16> = (0..6).map(|n| first.wrapping_add(n)).collect();
             let mut bytes = stream(counters.iter().copied());
             let turned = counters[3] ^ wrong;
