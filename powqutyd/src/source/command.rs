@@ -44,6 +44,8 @@ pub struct CommandSource {
     broken: bool,
     handed_on: bool,
     arrived: Option<Duration>,
+    /// A break was told and no sample since: the next ones need a time, be it that of the whole portion.
+    fresh: bool,
     /// When the program was started or was heard last.
     heard: Instant,
     report: Shared,
@@ -78,6 +80,7 @@ impl CommandSource {
             broken: false,
             handed_on: false,
             arrived: None,
+            fresh: false,
             heard: Instant::now(),
             report: Shared::default(),
         }
@@ -163,7 +166,8 @@ impl CommandSource {
         let reason = match samples.read(volts) {
             Ok(0) => child.last_words(),
             Ok(count) => {
-                self.arrived = (count < volts.len()).then(monotonic);
+                let timed = std::mem::take(&mut self.fresh) || count < volts.len();
+                self.arrived = timed.then(monotonic);
                 self.running();
                 return Read::Samples(count);
             }
@@ -198,7 +202,8 @@ impl Source for CommandSource {
                             let samples = SampleReader::new(pipe, self.format, self.scaling, None)?;
                             self.program = Program::Writing { child, samples };
                         }
-                        return Ok(if std::mem::take(&mut self.broken) { Read::Break } else { Read::Idle });
+                        self.fresh = std::mem::take(&mut self.broken);
+                        return Ok(if self.fresh { Read::Break } else { Read::Idle });
                     }
                     Ok(false) => return Ok(self.idle()),
                     Err(error) => error.to_string(),
