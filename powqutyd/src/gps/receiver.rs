@@ -146,7 +146,7 @@ impl Receiver {
         let measured = gga.fix_type.is_some_and(|kind| {
             !matches!(kind, FixType::Invalid | FixType::Estimated | FixType::Manual | FixType::Simulation)
         });
-        let (Some(latitude), Some(longitude), true) = (gga.latitude, gga.longitude, measured) else {
+        let (Some((latitude, longitude)), true) = (on_earth(gga.latitude, gga.longitude), measured) else {
             self.fix = None;
             return;
         };
@@ -172,7 +172,7 @@ impl Receiver {
             let seconds = utc.timestamp() as f64 + f64::from(utc.timestamp_subsec_millis()) / 1e3;
             self.time = Some(GpsTime { utc: seconds, arrival: now });
         }
-        if let (Some(latitude), Some(longitude)) = (rmc.lat, rmc.lon) {
+        if let Some((latitude, longitude)) = on_earth(rmc.lat, rmc.lon) {
             let known = self.fix(now);
             let fix = Fix {
                 latitude,
@@ -184,6 +184,12 @@ impl Receiver {
             self.fix = Some((fix, now));
         }
     }
+}
+
+/// A checksum of eight bits lets some garbage pass; what lies beyond the poles is garbage.
+fn on_earth(latitude: Option<f64>, longitude: Option<f64>) -> Option<(f64, f64)> {
+    let latitude = latitude.filter(|degrees| degrees.abs() <= 90.0)?;
+    Some((latitude, longitude.filter(|degrees| degrees.abs() <= 180.0)?))
 }
 
 #[cfg(test)]
@@ -226,6 +232,12 @@ mod tests {
             assert!((time.utc - 1_795_170_605.83).abs() < 1e-3, "{}", time.utc);
             assert_eq!(receiver.faults(), Faults::default());
         }
+    }
+
+    #[test]
+    fn a_place_beyond_the_earth_is_none() {
+        let far = "GPGGA,123519,4807.038,N,01130010.,E,1,08,0.9,545.4,M,46.9,M,,";
+        assert_eq!(receive(&sentence(far), 200).fix(NOW), None);
     }
 
     #[test]
