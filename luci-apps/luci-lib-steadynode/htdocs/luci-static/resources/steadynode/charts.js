@@ -190,7 +190,7 @@ const plot = (options) => {
 				across.ticks.map(([value, label]) => {
 					const at = round(x(value));
 					// The outermost labels stay within the picture.
-					const anchor = at > room.width - 14 ? 'end' : 'middle';
+					const anchor = at > room.width - 14 ? 'end' : (at + margin.left < 18 ? 'start' : 'middle');
 					return [
 						svg('path', { d: `M${at} ${room.height}v4`, 'class': 'sn-grid' }),
 						svg('text', { x: anchor === 'end' ? room.width + margin.right : at, y: room.height + 16, 'text-anchor': anchor }, label),
