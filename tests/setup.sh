@@ -19,7 +19,7 @@ test_parts="$build_parts
 
 vm_parts="$build_parts qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg apt-get:apt"
 
-package_parts="$build_parts make:make python3:python3 /usr/share/doc/python3-venv:python3-venv xz:xz-utils openssl:openssl
+package_parts="$build_parts make:make python3:python3 /usr/share/doc/python3-venv:python3-venv openssl:openssl
 	/usr/lib/rustlib/src/rust/library:rust-web-src /usr/bin/rustc:rustc-web qemu-mips-static:qemu-user-static"
 
 case $purpose in
