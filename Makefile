@@ -32,6 +32,7 @@ lint: ## formatting, clippy, licences, tree rules
 	@tests/lint.sh
 
 size: ## binary sizes against their budgets
+	-@tests/setup.sh package
 	@tests/size.sh
 
 package: ## .ipk files for five kinds of routers, without a buildroot, and their sizes
