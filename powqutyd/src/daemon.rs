@@ -313,7 +313,9 @@ impl<'a> Daemon<'a> {
         if let Some(monitor) = &mut self.shared.borrow_mut().monitor {
             monitor.outputs.refresh_lights();
         }
-        if self.summary_check_at <= Instant::now() {
+        // Until the clock says something there is nothing to look at, and no minute to be lost.
+        let dated = self.shared.borrow().monitor.as_ref().is_some_and(|monitor| monitor.clock.plausible());
+        if dated && self.summary_check_at <= Instant::now() {
             self.summary_check_at = Instant::now() + SUMMARY_CHECK;
             self.send_summary();
         }
@@ -327,7 +329,7 @@ impl<'a> Daemon<'a> {
         let zone = Zone::system();
         let sent = monitor.outputs.summarised.map(|start| Week::of(start, &zone));
         let due = weekly::due(Utc::now(), &zone, config.alerts.summary, sent);
-        let Some(week) = due.filter(|_| monitor.clock.plausible()) else { return };
+        let Some(week) = due else { return };
         let (path, directory) = (config.logs.record_path.clone(), self.common.run_dir.clone());
         let shared = Rc::clone(&self.shared);
         tokio::task::spawn_local(async move {
