@@ -16,7 +16,7 @@ pub const ALERT_TEST: Subcommand = Subcommand {
     name: "alert-test",
     usage: "[SINK]",
     about: "send a test alert now and print the receiver's answer",
-    help: "SINK is slack, mqtt, email or exec; without it every sink of the configuration gets the alert. Asks the \
+    help: "SINK is slack, mqtt, email or exec; without it every sink of the configuration gets the alert. Asks the\n\
            running daemon. Exit code 1 if one did not take it.",
 };
 

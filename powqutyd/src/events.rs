@@ -15,8 +15,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 /// What `powqutyd help events` says about the options.
-pub const HELP: &str = "\
-  --since TIME   only events that began then or later, such as 2026-01-31T12:00:00Z
+pub const HELP: &str = "  --since TIME   only events that began then or later, such as 2026-01-31T12:00:00Z
   --kind KIND    dip, swell, interruption, harmonic, power_loss or outage
   --limit N      the newest N (20; with --since all that are known)
   --json         one JSON object per line

@@ -7,8 +7,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What `powqutyd help run` says.
-pub const HELP: &str = "\
-  -f, --file FILE     measure this recording instead of the configured input (headerless 32-bit floats in volts
+pub const HELP: &str = "  -f, --file FILE     measure this recording instead of the configured input (headerless 32-bit floats in volts
                       unless its name or the options input_format, input_rate, input_scale and input_offset say
                       otherwise; input_speed is how fast); the daemon goes on when it is at its end
   -r, --raw           print the samples on standard output, one line per frame of 6.25 ms:

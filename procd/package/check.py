@@ -16,8 +16,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import feed
 
-HERE = pathlib.Path(__file__).resolve().parent
-
 
 def run(built, targets):
     """`built` maps (target name, package name) to a binary. Exits when one behaves otherwise than it should."""

@@ -24,8 +24,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// What `powqutyd help report` says about the options.
-pub const HELP: &str = "\
-  --records FILE  the record file; otherwise the one of the configuration
+pub const HELP: &str = "  --records FILE  the record file; otherwise the one of the configuration
   --week WEEK     such as 2026-W47; otherwise the last one that is over, or the running one
   --html          a page with plots that needs nothing else
   --json          numbers
