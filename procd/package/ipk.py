@@ -15,21 +15,32 @@ SCRIPTS = {
 }
 
 
-def write(path, package, architecture, tree, extra_scripts=None):
-    """Packs the directory `tree` as `package` (feed.Package) for one opkg architecture; returns the file's size."""
+def write(out, package, architectures, tree, extra_scripts):
+    """Packs the directory `tree` as `package` (feed.Package), a file below `out` for each of opkg's architectures;
+    returns the size of one."""
     data = _tar(tree)
-    control = {"control": _control(package, architecture, tree), **SCRIPTS, **(extra_scripts or {})}
+    for architecture in architectures:
+        path = out / f"{package.name}_{package.version}_{architecture}.ipk"
+        path.write_bytes(_package(package, architecture, tree, data, extra_scripts))
+    return path.stat().st_size
+
+
+def installed(tree):
+    """Bytes of all files below `tree`."""
+    return sum(entry.lstat().st_size for entry in tree.rglob("*") if entry.is_file())
+
+
+def _package(package, architecture, tree, data, extra_scripts):
+    control = {"control": _control(package, architecture, tree), **SCRIPTS, **extra_scripts}
     if package.conffiles:
         control["conffiles"] = "".join(line + "\n" for line in package.conffiles)
     members = [("./debian-binary", b"2.0\n", 0o644), ("./data.tar.gz", data, 0o644),
                ("./control.tar.gz", _archive([(f"./{name}", text.encode(), 0o755 if name in SCRIPTS else 0o644)
                                               for name, text in sorted(control.items())]), 0o644)]
-    path.write_bytes(_archive(members))
-    return path.stat().st_size
+    return _archive(members)
 
 
 def _control(package, architecture, tree):
-    installed = sum(entry.lstat().st_size for entry in tree.rglob("*") if entry.is_file())
     fields = {
         "Package": package.name,
         "Version": package.version,
@@ -41,7 +52,7 @@ def _control(package, architecture, tree):
         # lib/functions.sh makes the accounts named here.
         "Require-User": package.fields["user"],
         "Architecture": architecture,
-        "Installed-Size": str(installed),
+        "Installed-Size": str(installed(tree)),
         "Description": package.description or package.fields["title"],
     }
     return "".join(f"{name}: {value}\n" for name, value in fields.items() if value)

@@ -28,25 +28,26 @@ def main():
         packages = [package for package in packages if package.name in arguments.only]
     arguments.out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    daemons = [package for package in packages if package.daemon]
+    targets = [cross.TARGETS[name] for name in arguments.target]
+    if arguments.check:
+        check.run({(target.name, package.name): cross.kept(target, package) for package in daemons
+                   for target in targets if cross.kept(target, package).exists()}, targets)
+        return
     rows = []
     for package in packages:
         if package.daemon is None:
-            rows.append(_pack(package, "all", None, "all", arguments.out))
+            rows.append(_pack(package, ["all"], "/nonexistent", "all", arguments.out))
             rows += _translations(package, arguments.out)
     if arguments.binaries:
-        for package in filter(lambda package: package.daemon, packages):
-            rows.append(_pack(package, arguments.architecture, arguments.binaries, "given", arguments.out))
+        for package in daemons:
+            rows.append(_pack(package, [arguments.architecture], arguments.binaries, "given", arguments.out))
         _table(rows)
-        return
-    targets = [cross.TARGETS[name] for name in arguments.target]
-    if arguments.check:
-        check.run({(target.name, package.name): cross.kept(target, package) for package in packages if package.daemon
-                   for target in targets if cross.kept(target, package).exists()}, targets)
         return
     cross.prepare()
     built = {}
     for target in targets:
-        for package in filter(lambda package: package.daemon, packages):
+        for package in daemons:
             begun = time.monotonic()
             binary = cross.build(target, package.daemon, package.fields["cargo"])
             kept = cross.kept(target, package)
@@ -55,9 +56,7 @@ def main():
             built[target.name, package.name] = kept
             print(f"{target.name:8} {package.name:16} {kept.stat().st_size:9,} bytes "
                   f"{time.monotonic() - begun:4.0f} s", flush=True)
-            for architecture in target.architectures:
-                row = _pack(package, architecture, kept.parent.parent, target.name, arguments.out)
-            rows.append(row)
+            rows.append(_pack(package, target.architectures, kept.parent.parent, target.name, arguments.out))
     _table(rows)
     print(f"packages in {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
     if not arguments.no_check:
@@ -78,14 +77,14 @@ def _arguments():
     return arguments
 
 
-def _pack(package, architecture, binaries, target, out):
+def _pack(package, architectures, binaries, target, out):
     """Lays the package out, packs it and returns its row of the table."""
     with tempfile.TemporaryDirectory() as scratch:
         tree = pathlib.Path(scratch) / "tree"
         tree.mkdir()
-        package.install(binaries or "/nonexistent", tree)
+        package.install(binaries, tree)
         scripts = {} if package.daemon else {"postinst-pkg": PAGES_INSTALLED}
-        return _write(package, architecture, tree, target, out, scripts)
+        return _write(package, architectures, tree, target, out, scripts)
 
 
 # LuCI and rpcd remember menus and rights; both have to look again.
@@ -110,15 +109,15 @@ def _translations(package, out):
             archive.write_bytes(i18n.archive(source.read_text()))
             script.write_text(i18n.language_script(language))
             script.chmod(0o755)
-            rows.append(_write(translation, "all", tree, "all", out, {"postinst-pkg": PAGES_INSTALLED}))
+            rows.append(_write(translation, ["all"], tree, "all", out, {"postinst-pkg": PAGES_INSTALLED}))
     return rows
 
 
-def _write(package, architecture, tree, target, out, scripts):
-    path = out / f"{package.name}_{package.version}_{architecture}.ipk"
-    size = ipk.write(path, package, architecture, tree, scripts)
-    installed = sum(entry.lstat().st_size for entry in tree.rglob("*") if entry.is_file())
-    return target, package.name, installed, 0 if target == "given" else _squashed(tree), size
+def _write(package, architectures, tree, target, out, scripts):
+    size = ipk.write(out, package, architectures, tree, scripts)
+    # What a binary of this machine takes on a router is of no interest.
+    squashed = None if target == "given" else _squashed(tree)
+    return target, package.name, ipk.installed(tree), squashed, size
 
 
 def _squashed(tree):
@@ -130,7 +129,8 @@ def _squashed(tree):
 def _table(rows):
     print(f"\n{'target':8} {'package':24} {'installed':>11} {'xz':>10} {'.ipk':>10}")
     for target, name, installed, squashed, packed in rows:
-        print(f"{target:8} {name:24} {installed:11,} {squashed:10,} {packed:10,}")
+        xz = "-" if squashed is None else f"{squashed:,}"
+        print(f"{target:8} {name:24} {installed:11,} {xz:>10} {packed:10,}")
 
 
 if __name__ == "__main__":
