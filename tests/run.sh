@@ -21,7 +21,7 @@ export PATH="$PATH:/usr/sbin:/sbin" CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto}
 log_dir=$(mktemp -d)
 trap 'rm -rf "$log_dir"' EXIT
 started=$SECONDS
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 second_try=0
 summary=()
 
 # stage NAME COMMAND...: runs it, keeps its output, counts its tests.
@@ -40,11 +40,13 @@ stage() {
 
 # Adds the closing lines of nextest and of cargo test to the totals; a stage without tests counts as one.
 count() {
-	local log=$1 status=$2 line p f s found=0
+	local log=$1 status=$2 line p f f2 s found=0
 	while IFS= read -r line; do
 		p=$(grep -oE '[0-9]+ passed' <<<"$line" | grep -oE '[0-9]+') || p=0
 		f=$(grep -oE '[0-9]+ failed' <<<"$line" | grep -oE '[0-9]+') || f=0
 		s=$(grep -oE '[0-9]+ (skipped|ignored)' <<<"$line" | grep -oE '[0-9]+' | head -n 1) || s=0
+		f2=$(grep -oE '[0-9]+ flaky' <<<"$line" | grep -oE '[0-9]+') || f2=0
+		second_try=$((second_try + ${f2:-0}))
 		passed=$((passed + ${p:-0})) failed=$((failed + ${f:-0})) skipped=$((skipped + ${s:-0})) found=1
 	done < <(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^ *Summary \[|^test result:')
 	if [ "$found" = 0 ]; then
@@ -82,5 +84,5 @@ fi
 printf '\n'
 printf '%s\n' "${summary[@]}"
 printf 'total %d s\n' $((SECONDS - started))
-printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+printf '%d passed, %d failed, %d skipped, %d of the passed at a second try\n' "$passed" "$failed" "$skipped" "$second_try"
 [ "$failed" = 0 ]
