@@ -178,3 +178,32 @@ fn both_routers_serve_both_directions() {
         assert_eq!((&counters["tunnelled"], &counters["served"]), (&json!(1), &json!(1)), "{counters:#}");
     }
 }
+
+/// Every route and rule of the namespace, without what the kernel counts down.
+fn routing(namespace: &lab::Netns) -> Vec<String> {
+    let mut lines = Vec::new();
+    for question in ["route show table all", "-6 route show table all", "rule show", "-6 rule show"] {
+        lines.extend(namespace.ip(question).lines().map(|line| line.trim().to_owned()));
+    }
+    lines.sort();
+    lines
+}
+
+#[test]
+fn what_others_route_stays_when_a_half_goes() {
+    let bed = Bed::new();
+    bed.r2.ip("route add 192.0.2.0/24 via 10.11.0.1 table 77");
+    let before = routing(&bed.r2);
+    assert!(bed.start_server("").stop().success());
+    assert_eq!(routing(&bed.r2), before, "a server half has no routes of its own to remove");
+
+    let _server = bed.start_server("");
+    let before = routing(&bed.r1);
+    let client = bed.start_client("", "");
+    assert_ne!(routing(&bed.r1), before, "tables of the paths");
+    bed.env1.write_config("mptcp-proxy", "config globals 'globals'\n\toption enabled '0'\n");
+    client.reload();
+    client.wait_for("the routing of before", || (routing(&bed.r1) == before).then_some(()));
+    assert!(client.stop().success());
+    assert_eq!(routing(&bed.r1), before);
+}

@@ -107,6 +107,10 @@ impl Manager {
             forget_blackholes();
         }
         self.servers.replace(servers);
+        if *self.table.borrow() != table {
+            // What we put there lies in the tables of the old number.
+            self.remove_routing();
+        }
         self.table.replace(table);
         if let Err(error) = self.find_addresses(devices).and_then(|()| self.route()) {
             log::warn!("paths: {error}");
@@ -199,6 +203,10 @@ impl Manager {
         }
         self.ours.borrow_mut().clear();
         let _ = std::fs::remove_file(&self.record);
+        self.remove_routing();
+    }
+
+    fn remove_routing(&self) {
         if let Ok(mut connection) = Connection::route() {
             let _ = self.unroute(&mut connection, &[]);
         }
@@ -288,6 +296,10 @@ impl Manager {
     /// Removes our rules but these, and their tables' default routes.
     fn unroute(&self, connection: &mut Connection, kept: &[(IpAddr, u32)]) -> Result<(), netlink::Error> {
         let base = *self.table.borrow();
+        if base == 0 {
+            // Without a client half no table is ours, least of all `main` and `local`.
+            return Ok(());
+        }
         let ours = base + 1..base + 1000;
         for rule in connection.rules()? {
             let Some(source) = rule.source else { continue };
