@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From logical interfaces and firewall zones to network devices.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Interfaces {
     source: Source,
     ubus: PathBuf,
     client: OnceCell<ubus::Client>,
+    /// What netifd said last: while ubusd or netifd restarts, the devices are still there.
+    last: RefCell<BTreeMap<String, String>>,
 }
 
 /// Which device every interface has now.
@@ -32,7 +34,7 @@ pub struct Devices {
 impl Interfaces {
     /// Asks nothing yet.
     pub fn new(source: Source, ubus: PathBuf) -> Self {
-        Interfaces { source, ubus, client: OnceCell::new() }
+        Interfaces { source, ubus, client: OnceCell::new(), last: RefCell::default() }
     }
 
     /// What is known now.
@@ -46,11 +48,14 @@ impl Interfaces {
             let nothing = Value::Object(serde_json::Map::new());
             let asked = client.call("network.interface", "dump", &nothing);
             match tokio::time::timeout(PATIENCE, asked).await {
-                Ok(Ok(answer)) => interfaces.extend(running(&answer)),
+                Ok(Ok(answer)) => {
+                    self.last.replace(running(&answer).collect());
+                }
                 Ok(Err(error)) => log::debug!("netifd: {error}"),
                 Err(_) => log::debug!("netifd does not answer"),
             }
         }
+        interfaces.extend(self.last.borrow().clone());
         let zones = self.source.load("firewall").map(|firewall| zones(&firewall)).unwrap_or_default();
         Devices { interfaces, zones }
     }
@@ -110,6 +115,28 @@ fn zones(firewall: &Package) -> BTreeMap<String, Vec<String>> {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn while_ubusd_restarts_the_devices_stay() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let ubusd = lab::UbusdDouble::start();
+                ubusd.publish("network.interface", json!({"dump": {}}), |_, _| {
+                    Some(Ok(json!({"interface": [{"interface": "wan", "l3_device": "pppoe-wan"}]})))
+                });
+                let directory = tempfile::tempdir().unwrap();
+                let source =
+                    Source { config_dir: directory.path().into(), state_dir: directory.path().into() };
+                let interfaces = Interfaces::new(source, ubusd.path().to_owned());
+                let device = || async { interfaces.devices().await.of_interface("wan").map(str::to_owned) };
+                assert_eq!(device().await.as_deref(), Some("pppoe-wan"));
+                ubusd.stop();
+                assert_eq!(device().await.as_deref(), Some("pppoe-wan"));
+                ubusd.start_again();
+                assert_eq!(device().await.as_deref(), Some("pppoe-wan"), "netifd is not back yet");
+            })
+            .await;
+    }
 
     #[test]
     fn devices_come_from_netifd_and_zones_from_the_firewall() {
