@@ -33,7 +33,8 @@ impl Outgoing<'_> {
     pub async fn connect(&self, remote: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
         let socket = stream_socket(Domain::for_address(remote), self.mptcp)?;
         if let Some(address) = self.bind {
-            sys::bind_address_no_port(&socket)?;
+            // Kernels before 6.8 have no such option on MPTCP sockets: the port is then chosen here and now.
+            let _ = sys::bind_address_no_port(&socket);
             socket.bind(&SocketAddr::new(address, 0).into())?;
         }
         if let Some(mark) = self.mark {
@@ -152,4 +153,54 @@ fn stream_socket(domain: Domain, mptcp: bool) -> io::Result<Socket> {
         }
     }
     Socket::new(domain, Type::STREAM.nonblocking(), Some(Protocol::TCP))
+}
+
+#[cfg(test)]
+#[allow(unsafe_code)] // a filter of system calls, to have an older kernel
+mod tests {
+    use super::*;
+
+    /// Makes this thread's kernel refuse an option of `SOL_IP`, as one does that does not know it.
+    #[cfg(target_endian = "little")]
+    fn forget_ip_option(option: u32) {
+        let load = |at| libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: at };
+        let unless = |k, jf| libc::sock_filter { code: 0x15, jt: 0, jf, k };
+        let answer = |k| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k };
+        // struct seccomp_data: number, architecture, instruction pointer, six arguments of 8 bytes.
+        let mut filter = [
+            load(0),
+            unless(u32::try_from(libc::SYS_setsockopt).unwrap(), 5),
+            load(16 + 8),
+            unless(u32::try_from(libc::SOL_IP).unwrap(), 3),
+            load(16 + 16),
+            unless(option, 1),
+            answer(libc::SECCOMP_RET_ERRNO | u32::try_from(libc::EOPNOTSUPP).unwrap()),
+            answer(libc::SECCOMP_RET_ALLOW),
+        ];
+        let program =
+            libc::sock_fprog { len: u16::try_from(filter.len()).unwrap(), filter: filter.as_mut_ptr() };
+        // SAFETY: the program outlives the call, and its length is the one announced.
+        unsafe {
+            assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+            assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program), 0);
+        }
+    }
+
+    #[test]
+    #[cfg(target_endian = "little")]
+    fn a_kernel_that_chooses_no_port_late_connects_all_the_same() {
+        let connected = std::thread::spawn(|| {
+            forget_ip_option(24);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = listen_tunnel("127.0.0.1:0".parse().unwrap()).unwrap();
+                let local: IpAddr = "127.0.0.1".parse().unwrap();
+                let socket = stream_socket(Domain::IPV4, true).unwrap();
+                assert!(sys::bind_address_no_port(&socket).is_err(), "the option is there");
+                let outgoing = Outgoing { mptcp: true, bind: Some(local), ..Outgoing::default() };
+                outgoing.connect(listener.local_addr().unwrap(), Duration::from_secs(10)).await
+            })
+        });
+        assert_eq!(connected.join().unwrap().unwrap().local_addr().unwrap().ip(), Ipv4Addr::LOCALHOST);
+    }
 }
