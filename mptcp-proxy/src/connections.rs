@@ -14,6 +14,9 @@ use crate::path::Paths;
 use crate::socks::Target;
 use crate::sys;
 
+/// A receiver that takes nothing for so long has its sender looked after.
+const BLOCKED: Duration = Duration::from_millis(500);
+
 /// Which way a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Way {
@@ -58,6 +61,15 @@ impl Limits {
     }
 }
 
+/// Whether a receiver does not take what there is for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blocked {
+    No,
+    Yes,
+    /// For a while now: the sender has to be looked after.
+    Look,
+}
+
 /// One connection.
 pub struct Connection {
     /// Number, unique while the daemon runs.
@@ -79,6 +91,7 @@ pub struct Connection {
     phase: Cell<Phase>,
     active: Cell<Instant>,
     ended: Cell<bool>,
+    blocked: Cell<Blocked>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -121,6 +134,22 @@ impl Connection {
             *waker = Some(context.waker().clone());
         }
         self.ended.get()
+    }
+
+    /// Notes whether a receiver is blocked; says whether it is time to look after the sender.
+    pub fn looks(&self, blocked: bool) -> bool {
+        let before = self.blocked.replace(if blocked { Blocked::Yes } else { Blocked::No });
+        blocked && before == Blocked::Look
+    }
+
+    /// Wakes the task of a connection whose receiver has been blocked for a while.
+    fn look(&self, now: Instant) {
+        if self.blocked.get() != Blocked::No && now.saturating_duration_since(self.active.get()) >= BLOCKED {
+            self.blocked.set(Blocked::Look);
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     fn overdue(&self, limits: &Limits, now: Instant) -> bool {
@@ -171,6 +200,7 @@ impl Connections {
             phase: Cell::new(Phase::Connecting),
             active: Cell::new(now),
             ended: Cell::new(false),
+            blocked: Cell::new(Blocked::No),
             waker: RefCell::new(None),
         });
         all.insert(id, connection.clone());
@@ -205,12 +235,15 @@ impl Connections {
         self.timed_out.get()
     }
 
-    /// Ends what is overdue; to be called about every second.
+    /// Ends what is overdue, and looks after what is blocked; to be called about every second.
     pub fn sweep(&self, limits: &Limits, now: Instant) {
-        let overdue = self.list().into_iter().filter(|connection| connection.overdue(limits, now));
-        for connection in overdue {
-            self.timed_out.set(self.timed_out.get().wrapping_add(1));
-            connection.end();
+        for connection in self.list() {
+            if connection.overdue(limits, now) {
+                self.timed_out.set(self.timed_out.get().wrapping_add(1));
+                connection.end();
+            } else {
+                connection.look(now);
+            }
         }
     }
 }

@@ -29,6 +29,8 @@ use crate::upstream::Upstream;
 
 /// Open connections may go on this long after SIGTERM.
 const GRACE: Duration = Duration::from_millis(1500);
+/// Then their tasks have this long to reset both sides.
+const RESETS: Duration = Duration::from_millis(200);
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Reads the configuration.
@@ -363,6 +365,11 @@ impl Daemon {
         for connection in self.connections.list() {
             connection.end();
         }
+        // The resets need the subflows, which go with the endpoints.
+        let begun = Instant::now();
+        while !self.connections.is_empty() && begun.elapsed() < RESETS {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         for running in &*self.clients.borrow() {
             if running.intercepting.is_some() {
                 if let Err(error) = intercept::take_down(&running.client.config()) {
@@ -371,8 +378,6 @@ impl Daemon {
             }
         }
         self.manager.take_down();
-        // Their tasks get a turn to reset both sides.
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 
     /// The client halves.

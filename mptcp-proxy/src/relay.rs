@@ -118,15 +118,21 @@ pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broke
             }
         }
         match (outward.done, inward.done) {
-            (true, true) => Poll::Ready(Ok(())),
-            (false, false) => Poll::Pending,
-            _ => {
-                if connection.phase() == Phase::Open {
-                    connection.set_phase(Phase::HalfClosed);
+            (true, true) => return Poll::Ready(Ok(())),
+            (false, false) => {}
+            _ if connection.phase() == Phase::Open => connection.set_phase(Phase::HalfClosed),
+            _ => {}
+        }
+        // While the receiver takes nothing, nobody reads from the sender, and its reset would not be noticed.
+        let (out, back) = (outward.is_blocked(), inward.is_blocked());
+        if connection.looks(out || back) {
+            for (blocked, from) in [(out, &local), (back, &*tunnel)] {
+                if let Some(error) = SockRef::from(from).take_error()?.filter(|_| blocked) {
+                    return Poll::Ready(Err(error.into()));
                 }
-                Poll::Pending
             }
         }
+        Poll::Pending
     })
     .await;
     match &result {
@@ -262,6 +268,10 @@ enum Step {
 }
 
 impl Pump {
+    fn is_blocked(&self) -> bool {
+        !self.rest.is_empty() && !self.done
+    }
+
     fn poll(
         &mut self,
         context: &mut Context<'_>,

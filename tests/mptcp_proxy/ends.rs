@@ -81,6 +81,49 @@ fn a_reset_of_the_client_reaches_the_server() {
 }
 
 #[test]
+fn a_reset_behind_a_blocked_receiver_is_noticed() {
+    for encryption in ENCRYPTIONS {
+        let bed = Bed::new();
+        let server = bed.start_server("");
+        let client = bed.start_client("", encryption);
+        // A service that does not read.
+        let service = bed.serve(|stream| {
+            std::thread::sleep(PATIENCE * 2);
+            drop(stream);
+        });
+        let mut stream = bed.connect(service.address);
+        stream.set_write_timeout(Some(Duration::from_millis(1500))).unwrap();
+        let chunk = noise(1 << 20, 3);
+        while stream.write_all(&chunk).is_ok() {}
+        reset(stream);
+        for daemon in [&client, &server] {
+            daemon.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+        }
+    }
+}
+
+#[test]
+fn a_daemon_that_is_stopped_resets_what_is_open() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let client = bed.start_client("", "");
+    crate::paths::wait_for_paths(&client, ["up", "up"]);
+    let (tell, told) = std::sync::mpsc::channel();
+    let service = bed.serve(move |mut stream| {
+        stream.read_exact(&mut [0; 1]).unwrap();
+        stream.write_all(b"!").unwrap();
+        tell.send(stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())).unwrap();
+    });
+    let mut stream = bed.connect(service.address);
+    stream.write_all(b"?").unwrap();
+    stream.read_exact(&mut [0; 1]).unwrap();
+    assert!(client.stop().success());
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(ErrorKind::ConnectionReset));
+    assert_eq!(stream.read_exact(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    server.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+}
+
+#[test]
 fn a_refused_port_is_a_reset() {
     let bed = Bed::new();
     let _server = bed.start_server("");
