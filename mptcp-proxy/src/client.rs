@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use openwrt::small_map::SmallMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -43,6 +44,8 @@ pub struct Counters {
     pub blocked: Cell<u32>,
     /// Connections that ended because the far end could not reach the target.
     pub refused: Cell<u32>,
+    /// Connections of hosts that have too many.
+    pub limited: Cell<u32>,
 }
 
 /// One client half.
@@ -50,6 +53,8 @@ pub struct Client {
     config: RefCell<Rc<config::Client>>,
     upstreams: RefCell<Vec<Rc<Upstream>>>,
     connections: Rc<Connections>,
+    /// How many connections each host has, whatever becomes of them.
+    hosts: RefCell<SmallMap<IpAddr, usize>>,
     /// Its datagrams.
     pub entry: Rc<Entry>,
     /// What happened so far.
@@ -68,6 +73,7 @@ impl Client {
             config: RefCell::new(config),
             upstreams: RefCell::new(upstreams),
             connections,
+            hosts: RefCell::default(),
             entry,
             counters: Counters::default(),
         })
@@ -128,6 +134,10 @@ impl Client {
         loop {
             match listener.accept().await {
                 Ok((stream, source)) => {
+                    let Some(counted) = self.count(source.ip()) else {
+                        net::reset(&stream);
+                        continue;
+                    };
                     let client = self.clone();
                     // What is only needed until the tunnel is open must not stay in memory with the connection.
                     let opening = Box::pin(self.clone().open(stream, source, fixed.clone()));
@@ -135,6 +145,7 @@ impl Client {
                         if let Some((relay, guard, pass_on)) = opening.await {
                             client.relay(relay, &guard, pass_on).await;
                         }
+                        drop(counted);
                     });
                 }
                 Err(error) => {
@@ -144,6 +155,23 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Counts one more connection of a host, unless it has too many.
+    fn count(self: &Rc<Self>, host: IpAddr) -> Option<Counted> {
+        let host = host.to_canonical();
+        let mut hosts = self.hosts.borrow_mut();
+        let limit = self.config.borrow().max_connections_per_host;
+        match hosts.get_mut(&host) {
+            Some(count) if *count >= limit => {
+                increment(&self.counters.limited);
+                log::warn!("{host}: too many connections (max_connections_per_host)");
+                return None;
+            }
+            Some(count) => *count += 1,
+            None => drop(hosts.insert(host, 1)),
+        }
+        Some(Counted { client: self.clone(), host })
     }
 
     async fn relay(&self, relay: Box<Relay>, guard: &crate::connections::Guard, tunnelled: bool) {
@@ -251,6 +279,22 @@ impl Client {
             opened_locally: true,
         };
         Some((Box::new(relay), guard, false))
+    }
+}
+
+/// One connection of a host.
+struct Counted {
+    client: Rc<Client>,
+    host: IpAddr,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut hosts = self.client.hosts.borrow_mut();
+        match hosts.get_mut(&self.host) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(hosts.remove(&self.host)),
+        }
     }
 }
 

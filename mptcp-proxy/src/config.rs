@@ -88,6 +88,8 @@ pub struct Client {
     pub route_table: u32,
     /// Congestion control of the tunnel.
     pub congestion: Option<String>,
+    /// Connections of one host, at most.
+    pub max_connections_per_host: usize,
     /// A connection that does nothing is ended after this.
     pub idle_timeout: Duration,
     /// The same after one direction has ended.
@@ -318,6 +320,8 @@ impl Client {
                 .unwrap_or(0x0100_0000),
             route_table: reader.integer("route_table", 1000..=u32::MAX - 1000, 10_880),
             congestion: reader.parsed("congestion", word),
+            max_connections_per_host: reader.integer("max_connections_per_host", 1..=1_000_000u32, 1024)
+                as usize,
             idle_timeout: reader.duration("idle_timeout", MINUTE..=7 * DAY, 120 * MINUTE),
             half_open_timeout: reader.duration("half_open_timeout", Duration::from_secs(1)..=DAY, MINUTE),
             udp: reader.flag("udp", true),

@@ -8,27 +8,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use openwrt::small_map::SmallMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::acl;
 use crate::config;
 use crate::connections::{Connections, Guard, Limits, Way};
 use crate::datagram::Datagrams;
+use crate::lobby::Lobby;
 use crate::net::{self, Outgoing};
 use crate::record::{Cipher, Opened, MAX_RECORD};
 use crate::relay::{self, Broken, Relay, Shield};
-use crate::session::{self, ServerSession, Welcome, ASK, ASK_LENGTH, HELLO, HELLO_LENGTH, PROBE_LENGTH};
+use crate::session::{self, Welcome, ASK, ASK_LENGTH, HELLO, HELLO_LENGTH, PROBE_LENGTH};
 use crate::socks::{self, Command, Reply, Target};
+use crate::tickets::Tickets;
 use crate::udp::carrier::{Carrier, Receiver};
 use crate::udp::{resolver, serve};
 use crate::wire::{self, Request};
 
 /// A connection has to prove the key in this time; who cannot, learns nothing and is left alone until then.
 const PROOF_LIMIT: Duration = Duration::from_secs(10);
-/// Unproven connections at a time.
-const MAX_UNPROVEN: usize = 256;
 /// An authenticated connection may wait this long for its request (the client's pool is shorter).
 const READY_LIMIT: Duration = Duration::from_secs(900);
 /// The target has to answer in this time.
@@ -37,8 +39,6 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 const ONE_OF_MANY_LIMIT: Duration = Duration::from_secs(4);
 /// A flow of datagrams that is not used is forgotten after this (RFC 4787 4.3), unless the client does so before.
 const FLOW_LIMIT: Duration = Duration::from_secs(300);
-/// Tickets of one user.
-const MAX_SESSIONS: usize = 32;
 /// How long a request's number is remembered.
 const CLAIM_TIME: Duration = Duration::from_secs(60);
 /// Remembered numbers.
@@ -63,18 +63,14 @@ pub struct Counters {
 pub struct Server {
     config: RefCell<Rc<config::Server>>,
     connections: Rc<Connections>,
-    sessions: RefCell<HashMap<[u8; 8], Known>>,
+    tickets: RefCell<Tickets>,
     claims: RefCell<Claims>,
     own_addresses: RefCell<Vec<IpAddr>>,
-    unproven: Cell<usize>,
+    lobby: RefCell<Lobby>,
+    /// The connections in the lobby, to send one away.
+    waiting: RefCell<SmallMap<u32, Rc<Notify>>>,
     /// What happened so far.
     pub counters: Counters,
-}
-
-struct Known {
-    user: Rc<str>,
-    session: ServerSession,
-    used: Instant,
 }
 
 impl Server {
@@ -83,10 +79,11 @@ impl Server {
         Rc::new(Server {
             config: RefCell::new(config),
             connections,
-            sessions: RefCell::default(),
+            tickets: RefCell::default(),
             claims: RefCell::default(),
             own_addresses: RefCell::default(),
-            unproven: Cell::new(0),
+            lobby: RefCell::default(),
+            waiting: RefCell::default(),
             counters: Counters::default(),
         })
     }
@@ -100,9 +97,9 @@ impl Server {
     /// have a new key do not.
     pub fn reconfigure(&self, new: &Rc<config::Server>) {
         let old = self.config.replace(new.clone());
-        self.sessions.borrow_mut().retain(|_, known| {
+        self.tickets.borrow_mut().retain_users(|user| {
             let key = |config: &config::Server| {
-                config.users.iter().find(|user| user.name == known.user).map(|user| user.key.clone())
+                config.users.iter().find(|known| *known.name == *user).map(|known| known.key.clone())
             };
             key(new).is_some() && key(new) == key(&old)
         });
@@ -124,9 +121,6 @@ impl Server {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    if self.unproven.get() >= MAX_UNPROVEN {
-                        continue;
-                    }
                     // What is only needed until the target has answered must not stay with the connection.
                     let opening = Box::pin(self.clone().open(stream, peer));
                     tokio::task::spawn_local(async move {
@@ -155,8 +149,8 @@ impl Server {
             };
             let length = question.length;
             let answer = {
-                let sessions = self.sessions.borrow();
-                let known = datagram[..length].first_chunk().and_then(|name| sessions.get(name));
+                let tickets = self.tickets.borrow();
+                let known = datagram[..length].first_chunk().and_then(|name| tickets.get(name));
                 known.and_then(|known| known.session.answer_probe(&datagram[..length]))
             };
             if let Some(answer) = answer {
@@ -173,15 +167,20 @@ impl Server {
             // A module that is not there is the system's default.
             let _ = socket2::SockRef::from(&stream).set_tcp_congestion(name.as_bytes());
         }
-        self.unproven.set(self.unproven.get() + 1);
-        let proven = timeout(PROOF_LIMIT, self.prove(&mut stream)).await;
-        self.unproven.set(self.unproven.get() - 1);
-        let Ok(proven) = proven else {
+        let (number, sent_away) = self.enter_lobby(peer.ip());
+        let proven = tokio::select! {
+            proven = timeout(PROOF_LIMIT, self.prove(&mut stream)) => proven.ok(),
+            () = sent_away.notified() => None,
+        };
+        self.waiting.borrow_mut().remove(&number);
+        self.lobby.borrow_mut().leave(number);
+        let Some(proven) = proven else {
             increment(&self.counters.unproven);
             log::debug!("{peer} did not prove a key");
             return None;
         };
         let (user, welcome) = proven.ok()?;
+        self.lobby.borrow_mut().prove(peer.ip(), Instant::now());
         if !net::is_mptcp(&stream) {
             increment(&self.counters.without_mptcp);
         }
@@ -211,28 +210,38 @@ impl Server {
         }
     }
 
+    /// A place in the lobby and how to hear that it has to be left; somebody else may have to leave his.
+    fn enter_lobby(&self, source: IpAddr) -> (u32, Rc<Notify>) {
+        let (number, leaves) = self.lobby.borrow_mut().enter(source, Instant::now());
+        let mut waiting = self.waiting.borrow_mut();
+        if let Some(leaves) = leaves.and_then(|leaves| waiting.remove(&leaves)) {
+            leaves.notify_one();
+        }
+        let sent_away = Rc::<Notify>::default();
+        waiting.insert(number, sent_away.clone());
+        (number, sent_away)
+    }
+
     fn answer(&self, question: &[u8; ASK_LENGTH]) -> Option<[u8; session::TICKET_LENGTH]> {
+        let nonce = question[1..].first_chunk()?;
+        let mut tickets = self.tickets.borrow_mut();
+        if tickets.is_known(nonce) {
+            return None;
+        }
         let config = self.config.borrow();
         let (user, session, ticket) = session::answer(question, config.users.iter().map(|user| &user.key))?;
-        let user = config.users[user].name.clone();
-        let mut sessions = self.sessions.borrow_mut();
-        while sessions.values().filter(|known| known.user == user).count() >= MAX_SESSIONS {
-            let oldest =
-                sessions.iter().filter(|(_, known)| known.user == user).min_by_key(|(_, known)| known.used);
-            let Some(oldest) = oldest.map(|(name, _)| *name) else { break };
-            sessions.remove(&oldest);
-        }
-        sessions.insert(session.name(), Known { user, session, used: Instant::now() });
+        tickets.add(config.users[user].name.clone(), *nonce, session, Instant::now());
         Some(ticket)
     }
 
     fn welcome(&self, hello: &[u8; HELLO_LENGTH]) -> Option<(config::User, Box<Welcome>)> {
-        let mut sessions = self.sessions.borrow_mut();
-        let known = sessions.get_mut(hello[1..].first_chunk()?)?;
+        let mut tickets = self.tickets.borrow_mut();
+        let name = hello[1..].first_chunk()?;
+        let known = tickets.get_mut(name)?;
         let welcome = known.session.welcome(hello)?;
-        known.used = Instant::now();
         let config = self.config.borrow();
         let user = config.users.iter().find(|user| user.name == known.user)?;
+        tickets.prove(name, Instant::now());
         Some((user.clone(), welcome))
     }
 

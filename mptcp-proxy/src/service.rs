@@ -120,12 +120,14 @@ pub fn status(daemon: &Daemon) -> Value {
         .collect();
     let (mut tunnelled, mut direct, mut blocked, mut refused) = (0u32, 0u32, 0u32, 0u32);
     let (mut raced, mut pooled, mut without_mptcp) = (0u32, 0u32, 0u32);
+    let mut limited = 0u32;
     let (mut flows, mut udp, mut dns) = (0, [0u32; 3], [0u32; 2]);
     for client in daemon.clients() {
         tunnelled = tunnelled.wrapping_add(client.counters.tunnelled.get());
         direct = direct.wrapping_add(client.counters.direct.get());
         blocked = blocked.wrapping_add(client.counters.blocked.get());
         refused = refused.wrapping_add(client.counters.refused.get());
+        limited = limited.wrapping_add(client.counters.limited.get());
         let entry = &client.entry.counters;
         flows += client.entry.flows();
         for (sum, counter) in udp.iter_mut().zip([&entry.tunnelled, &entry.direct, &entry.dropped]) {
@@ -140,7 +142,7 @@ pub fn status(daemon: &Daemon) -> Value {
             without_mptcp = without_mptcp.wrapping_add(upstream.counters.without_mptcp.get());
         }
     }
-    let (mut served, mut unproven, mut denied, mut limited, mut plain) = (0u32, 0u32, 0u32, 0u32, 0u32);
+    let (mut served, mut unproven, mut denied, mut plain) = (0u32, 0u32, 0u32, 0u32);
     for server in daemon.servers() {
         served = served.wrapping_add(server.counters.served.get());
         unproven = unproven.wrapping_add(server.counters.unproven.get());

@@ -279,6 +279,10 @@ impl Upstream {
                 }
                 Err(error) => {
                     log::debug!("server {}: {error}", self.config.name);
+                    if is_shortage(&error) {
+                        // Says nothing about the server.
+                        return Err(Failure { exposed: exposed.get() });
+                    }
                     if attempts.is_empty() && started >= MAX_ATTEMPTS && !exposed.get() && !last_resort {
                         break;
                     }
@@ -473,6 +477,7 @@ impl Upstream {
             return match self.connect_check().await {
                 Ok(()) if target > 0 => Duration::ZERO,
                 Ok(()) => Duration::from_secs(5),
+                Err(error) if is_shortage(&error) => RETRY,
                 Err(error) => {
                     if self.state.get() != State::Down {
                         log::warn!("server {} ({}): {error}", self.config.name, self.config.address);
@@ -592,6 +597,11 @@ fn append_early(
         }
     }
     data.len()
+}
+
+/// Whether this router has run out of descriptors or memory.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
 }
 
 /// An unused connection has nothing to say: bytes, an end and an error alike make it useless.

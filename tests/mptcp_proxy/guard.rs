@@ -83,6 +83,112 @@ fn a_recorded_hello_opens_nothing() {
 }
 
 #[test]
+fn a_recorded_question_for_a_ticket_gets_no_second_answer() {
+    use mptcp_proxy::session::{Key, Question, TICKET_LENGTH};
+    let bed = Bed::new();
+    let _server = bed.start_server("");
+    let address = format!("{R2}:1088").parse().unwrap();
+    let (_, bytes) = Question::new(&Key::parse(KEY).unwrap());
+    let mut ticket = [0; TICKET_LENGTH];
+    let mut stream = connect(&bed.r1, address);
+    stream.write_all(&bytes).unwrap();
+    stream.read_exact(&mut ticket).unwrap();
+    let mut replay = connect(&bed.r1, address);
+    replay.write_all(&bytes).unwrap();
+    replay.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
+    assert_eq!(replay.read_exact(&mut ticket).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn silent_strangers_keep_no_client_out() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    // Twice as many as wait at a time, from an address the client does not have and from its own.
+    bed.r1.ip("addr add 10.11.0.9/24 dev p1");
+    let strangers: Vec<_> = (0..600)
+        .map(|number| {
+            bed.r1.enter(|| {
+                let socket =
+                    socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                let from = ["10.11.0.9:0", "10.11.0.1:0", "10.12.0.1:0"][number % 3];
+                socket.bind(&from.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+                socket
+                    .connect(&format!("{R2}:1088").parse::<std::net::SocketAddr>().unwrap().into())
+                    .unwrap();
+                socket
+            })
+        })
+        .collect();
+    server.wait_for_status("strangers to be sent away", |status| {
+        status["counters"]["unproven"].as_u64() >= Some(600 - 3 * 32)
+    });
+    let _client = bed.start_client("\toption fallback 'block'", "");
+    let service = bed.serve(echo);
+    for _ in 0..10 {
+        assert_eq!(exchange(&bed.connect(service.address), b"in".to_vec()).unwrap(), b"in");
+    }
+    drop(strangers);
+}
+
+#[test]
+fn one_host_takes_no_more_than_its_share() {
+    let bed = Bed::new();
+    let _server = bed.start_server("");
+    let client = bed.start_client("\toption max_connections_per_host '3'", "");
+    bed.host1.ip("addr add 10.1.0.3/24 dev eth0");
+    let service = bed.serve(echo);
+    let open = |from: &str, expected: bool| {
+        let mut stream: std::net::TcpStream = bed.host1.enter(|| {
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            socket.bind(&format!("{from}:0").parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+            socket.connect(&service.address.into()).unwrap();
+            socket.into()
+        });
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let answered = stream.write_all(b"x").and_then(|()| stream.read_exact(&mut [0; 1]));
+        assert_eq!(answered.is_ok(), expected);
+        stream
+    };
+    let kept: Vec<_> = (0..3).map(|_| open("10.1.0.2", true)).collect();
+    open("10.1.0.2", false);
+    open("10.1.0.3", true);
+    assert_eq!(client.call("status", &json!({})).unwrap()["counters"]["limited"], 1);
+    drop(kept);
+    client.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+    open("10.1.0.2", true);
+}
+
+#[test]
+fn without_descriptors_new_connections_wait_and_open_ones_go_on() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let client = bed.start_client("\toption fallback 'block'\n\toption pool '2'", "");
+    let service = bed.serve(echo);
+    let mut kept = bed.connect(service.address);
+    let round = |kept: &mut std::net::TcpStream| {
+        kept.write_all(b"x").and_then(|()| kept.read_exact(&mut [0; 1])).unwrap();
+    };
+    round(&mut kept);
+    for daemon in [&client, &server] {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+        let limit = format!("--nofile={}", open + 20);
+        let process = format!("--pid={}", daemon.pid());
+        let set = std::process::Command::new("prlimit").args([&process, &limit]).status().unwrap();
+        assert!(set.success());
+    }
+    let crowd: Vec<_> = (0..100).map(|_| bed.connect(service.address)).collect();
+    client.wait_for_log("accepting a connection");
+    round(&mut kept);
+    drop(crowd);
+    client.wait_for("a new connection", || {
+        exchange(&bed.connect(service.address), b"in".to_vec()).is_ok_and(|back| back == b"in").then_some(())
+    });
+    round(&mut kept);
+    let status = client.call("status", &json!({})).unwrap();
+    assert_eq!(status["servers"][0]["state"], "up", "{status:#}");
+}
+
+#[test]
 fn private_targets_are_refused_unless_allowed() {
     let bed = Bed::new();
     let server = bed.start_server("\tlist allow_target '10.2.0.2'\n\tlist deny_target '198.51.100.3'");

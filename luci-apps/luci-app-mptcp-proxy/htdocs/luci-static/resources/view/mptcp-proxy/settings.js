@@ -95,6 +95,7 @@ const clients = (map) => {
 	put(s, 'advanced', form.Value, 'listen_port', _('Port of the listener'), _('Must not be the port of a server half on this router.'), { modalonly: true, datatype: 'port', placeholder: '1088' });
 	put(s, 'advanced', form.Value, 'pool', _('Connections in advance'), _('Kept open and authenticated, at most; a new connection then costs one round trip.'), { modalonly: true, placeholder: '8', validate: integer(0, 64) });
 	put(s, 'advanced', form.Value, 'congestion', _('Congestion control'), _('Of the tunnel. Default: the system’s.'), { modalonly: true, placeholder: 'cubic' });
+	put(s, 'advanced', form.Value, 'max_connections_per_host', _('Connections per host'), _('At most; further ones are refused.'), { modalonly: true, placeholder: '1024', validate: integer(1, 1000000) });
 	put(s, 'advanced', form.Value, 'idle_timeout', _('Idle time-out'), _('A connection without a byte is ended after this.'), { modalonly: true, placeholder: '2h', validate: duration('1m', '7d') });
 	put(s, 'advanced', form.Value, 'half_open_timeout', _('Half-open time-out'), _('The same after one direction has ended.'), { modalonly: true, placeholder: '60', validate: duration('1s', '1d') });
 	put(s, 'advanced', form.Value, 'udp_timeout', _('UDP time-out'), _('A socket of the LAN that neither sends nor receives for so long is forgotten.'), { modalonly: true, placeholder: '60', validate: duration('1s', '1d') });
