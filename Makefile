@@ -39,6 +39,5 @@ package: ## .ipk files for five kinds of routers, without a buildroot, and their
 	@tests/setup.sh package
 	@procd/package/package.py
 
-bench: ## cost and accuracy of the measurement engine beside a peer, what powqutyd costs live
-	@tests/bench/engine.py
-	@tests/bench/live.py
+bench: ## what the daemons do and cost beside others, into docs/BENCHMARKS.md (PARTS="engine live proxy dynapoint size")
+	@tests/bench/run.py $(PARTS)

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what building (`setup.sh build`), testing (`test`, `vm`) or packing (`package`) needs on a Debian machine, as root;
-# elsewhere it names what is missing and fails.
+# Installs what building (`setup.sh build`), testing (`test`, `vm`), packing (`package`) or measuring (`bench`) needs on a
+# Debian machine, as root; elsewhere it names what is missing and fails.
 set -eu
 
-purpose=${1:?usage: setup.sh build|test|vm|package}
+purpose=${1:?usage: setup.sh build|test|vm|package|bench}
 
 # program or file to look for : Debian package that brings it
 build_parts="cc:gcc /usr/include/stdlib.h:libc6-dev"
@@ -22,11 +22,16 @@ vm_parts="$build_parts qemu-system-x86_64:qemu-system-x86 dpkg-deb:dpkg apt-get:
 package_parts="$build_parts make:make python3:python3 /usr/share/doc/python3-venv:python3-venv openssl:openssl
 	/usr/lib/rustlib/src/rust/library:rust-web-src /usr/bin/rustc:rustc-web qemu-mips-static:qemu-user-static"
 
+bench_parts="$build_parts python3:python3 /usr/share/doc/python3-venv:python3-venv
+	ip:iproute2 nft:nftables ss:iproute2 tc:iproute2 iperf3:iperf3 mptcpize:mptcpize haproxy:haproxy
+	ss-redir:shadowsocks-libev redsocks:redsocks microsocks:microsocks mosquitto:mosquitto valgrind:valgrind"
+
 case $purpose in
 build) parts=$build_parts ;;
 test) parts=$test_parts ;;
 vm) parts=$vm_parts ;;
 package) parts=$package_parts ;;
+bench) parts=$bench_parts ;;
 *) echo "setup.sh: unknown purpose '$purpose'" >&2; exit 2 ;;
 esac
 

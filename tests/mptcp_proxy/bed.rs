@@ -35,7 +35,8 @@ pub struct Bed {
     pub host2: Netns,
     pub env1: Environment,
     pub env2: Environment,
-    _links: Vec<DelayTun>,
+    /// The paths, where they have a delay.
+    pub links: Vec<DelayTun>,
 }
 
 impl Bed {
@@ -57,11 +58,11 @@ impl Bed {
             host2: Netns::new("host2"),
             env1: Environment::new(),
             env2: Environment::new(),
-            _links: Vec::new(),
+            links: Vec::new(),
         };
         for (index, path) in ["p1", "p2"].into_iter().enumerate() {
             match delays {
-                Some(delays) => bed._links.push(DelayTun::join(&bed.r1, &bed.r2, path, delays[index])),
+                Some(delays) => bed.links.push(DelayTun::join(&bed.r1, &bed.r2, path, delays[index])),
                 None => bed.r1.join(path, &bed.r2, path),
             }
         }

@@ -23,6 +23,7 @@ const QUEUE: usize = 4096;
 #[derive(Debug)]
 pub struct DelayTun {
     stop: Arc<AtomicBool>,
+    silent: Arc<AtomicBool>,
     carriers: Vec<JoinHandle<()>>,
 }
 
@@ -31,15 +32,20 @@ impl DelayTun {
     /// address yet.
     pub fn join(one: &Netns, other: &Netns, name: &str, delay: Duration) -> Self {
         let (left, right) = (open(one, name), open(other, name));
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, silent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let mut carriers = Vec::new();
         for (from, to) in [(&left, &right), (&right, &left)] {
             let from = from.try_clone().expect("a descriptor");
             let to = to.try_clone().expect("a descriptor");
-            let stop = Arc::clone(&stop);
-            carriers.push(std::thread::spawn(move || carry(&from, &to, delay, &stop)));
+            let (stop, silent) = (Arc::clone(&stop), Arc::clone(&silent));
+            carriers.push(std::thread::spawn(move || carry(&from, &to, delay, &stop, &silent)));
         }
-        DelayTun { stop, carriers }
+        DelayTun { stop, silent, carriers }
+    }
+
+    /// While silent it loses every packet, both ways, also those under way; its devices stay up.
+    pub fn set_silent(&self, silent: bool) {
+        self.silent.store(silent, Ordering::Relaxed);
     }
 }
 
@@ -76,15 +82,17 @@ fn attach(tun: &File, name: &str) {
     assert!(result == 0, "TUNSETIFF {name}: {}", std::io::Error::last_os_error());
 }
 
-fn carry(mut from: &File, mut to: &File, delay: Duration, stop: &AtomicBool) {
+fn carry(mut from: &File, mut to: &File, delay: Duration, stop: &AtomicBool, silent: &AtomicBool) {
     let mut waiting: VecDeque<(Instant, Vec<u8>)> = VecDeque::new();
     let mut packet = vec![0; 65536];
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         while waiting.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, packet)) = waiting.pop_front() {
-                // A device that is down loses it.
-                let _ = to.write(&packet);
+                if !silent.load(Ordering::Relaxed) {
+                    // A device that is down loses it.
+                    let _ = to.write(&packet);
+                }
             }
         }
         loop {
@@ -112,9 +120,9 @@ mod tests {
     use std::net::UdpSocket;
 
     #[test]
-    fn a_packet_takes_its_time() {
+    fn a_packet_takes_its_time_or_is_lost_in_silence() {
         let (one, other) = (Netns::new("tun"), Netns::new("tun"));
-        let _link = DelayTun::join(&one, &other, "wan", Duration::from_millis(20));
+        let link = DelayTun::join(&one, &other, "wan", Duration::from_millis(20));
         one.ip("addr add 192.0.2.1/24 dev wan");
         other.ip("addr add 192.0.2.2/24 dev wan");
         let echo = other.enter(|| UdpSocket::bind("192.0.2.2:0").unwrap());
@@ -126,5 +134,13 @@ mod tests {
         echo.send_to(b"y", peer).unwrap();
         asking.recv_from(&mut [0; 8]).unwrap();
         assert!(begun.elapsed() >= Duration::from_millis(40), "{:?}", begun.elapsed());
+        link.set_silent(true);
+        asking.send_to(b"lost", echo.local_addr().unwrap()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+        link.set_silent(false);
+        asking.send_to(b"z", echo.local_addr().unwrap()).unwrap();
+        let mut packet = [0; 8];
+        let (length, _) = echo.recv_from(&mut packet).unwrap();
+        assert_eq!(&packet[..length], b"z");
     }
 }
