@@ -21,5 +21,7 @@ mod manual;
 mod memory;
 #[path = "mptcp_proxy/paths.rs"]
 mod paths;
+#[path = "mptcp_proxy/speed.rs"]
+mod speed;
 #[path = "mptcp_proxy/transfer.rs"]
 mod transfer;

@@ -24,6 +24,7 @@ use crate::net;
 use crate::path::manager::Manager;
 use crate::path::Paths;
 use crate::server::Server;
+use crate::splice;
 use crate::udp::{dns, resolver};
 use crate::upstream::Upstream;
 
@@ -57,6 +58,8 @@ pub struct Daemon {
     pub paths: Rc<Paths>,
     /// When it was started.
     pub started: Instant,
+    /// Why long transfers are not spliced.
+    pub unspliced: Option<String>,
     /// New connections are not taken any more.
     pub draining: Cell<bool>,
     clients: RefCell<Vec<RunningClient>>,
@@ -109,6 +112,8 @@ impl Daemon {
             let interfaces = asked.clone();
             Box::pin(async move { interfaces.devices().await })
         });
+        let unspliced = splice::probe().err().map(|error| error.to_string());
+        splice::allow(unspliced.is_none());
         let record = run_dir.join("mptcp-proxy.endpoints");
         let manager = Manager::new(paths.clone(), connections.clone(), record, find_devices);
         Rc::new(Daemon {
@@ -119,6 +124,7 @@ impl Daemon {
             connections,
             paths,
             started: Instant::now(),
+            unspliced,
             draining: Cell::new(false),
             clients: RefCell::default(),
             servers: RefCell::default(),

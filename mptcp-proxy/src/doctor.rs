@@ -54,6 +54,7 @@ impl Check {
 pub async fn examine(daemon: &Daemon) -> Vec<Check> {
     let mut checks = vec![kernel()];
     checks.extend(blackholes());
+    checks.push(splice(daemon.unspliced.as_deref()));
     let config = daemon.configuration.borrow().current().cloned();
     let Some(config) = config else {
         checks.push(Check::new(
@@ -132,6 +133,19 @@ fn kernel() -> Check {
             Verdict::Fail,
             "was built without MPTCP",
             "use an image with CONFIG_MPTCP (OpenWrt: not one for small flash)",
+        ),
+    }
+}
+
+/// Whether the kernel moves long transfers by itself.
+fn splice(reason: Option<&str>) -> Check {
+    match reason {
+        None => Check::new("splice", Verdict::Ok, "long transfers in the clear stay in the kernel", ""),
+        Some(reason) => Check::new(
+            "splice",
+            Verdict::Warn,
+            format!("long transfers are copied: {reason}"),
+            "a kernel of 6.6 or later splices MPTCP sockets; it works without, for some more of the CPU",
         ),
     }
 }

@@ -2,6 +2,7 @@
 //! Transparent TCP to MPTCP proxy.
 
 pub mod acl;
+pub mod buffer;
 pub mod client;
 pub mod config;
 pub mod connections;
@@ -21,6 +22,7 @@ pub mod server;
 pub mod service;
 pub mod session;
 pub mod socks;
+pub mod splice;
 pub mod sys;
 pub mod tickets;
 pub mod udp;

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use crate::sys;
 
 /// `IPPROTO_MPTCP`.
-const MPTCP: i32 = 262;
+pub(crate) const MPTCP: i32 = 262;
 const BACKLOG: i32 = 1024;
 
 /// How an outgoing connection is made.

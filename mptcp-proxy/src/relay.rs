@@ -2,7 +2,7 @@
 //! The relay: bytes from one socket to the other, and their ends exactly.
 //!
 //! - Sockets are edge-triggered; one buffer per thread serves all connections, and a connection owns memory only for
-//!   what the other side did not take yet.
+//!   what the other side did not take yet (`buffer.rs`). Long transfers in the clear go past it (`splice.rs`).
 //! - The end of one direction is passed on as such (half-close); between the halves by the record that ends the stream
 //!   alone, because the kernel makes no new subflow for a connection whose one direction has ended.
 //! - A tunnel is closed once the other half has acknowledged everything: what the kernel still holds then is lost when
@@ -11,7 +11,6 @@
 //! - With a [`Shield`] the tunnel side is cut into records (`record.rs`); plaintext is read with gaps for headers and
 //!   tags and decrypted in place, so that sealing costs no copy.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSliceMut};
 use std::net::Shutdown;
@@ -20,19 +19,20 @@ use std::task::{ready, Context, Poll};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use crate::buffer::{self, Rest};
 use crate::connections::{Connection, Phase};
 use crate::net;
 use crate::record::{Opened, Opener, Sealer, HEADER, MAX_CONTENT, MAX_RECORD, TAG};
 use crate::socks::{self, Reply};
+use crate::splice::{self, Pipe};
 use crate::sys;
 
-/// Size of the thread's buffer.
-const BUFFER: usize = 256 * 1024;
 /// Records that are read at once.
-const RECORDS: usize = BUFFER / MAX_RECORD;
+const RECORDS: usize = buffer::SIZE / MAX_RECORD;
 /// Buffers that one connection may move before the others get their turn.
 const TURNS: usize = 8;
 
@@ -40,10 +40,6 @@ const TURNS: usize = 8;
 const LINGER: Duration = Duration::from_secs(60);
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(500);
-
-thread_local! {
-    static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
-}
 
 /// Keys of a connection whose payload is encrypted.
 pub struct Shield {
@@ -143,7 +139,7 @@ pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broke
         }
         Err(Broken::Refused(_)) if pass_on => {
             // The reply says it; it fits the empty buffer of a socket that was sent nothing yet.
-            let _ = local.try_write(&inward.rest);
+            let _ = local.try_write(inward.rest.bytes());
         }
         Err(_) => {
             net::reset(&local);
@@ -171,11 +167,11 @@ fn pumps(relay: Relay) -> Pumps {
         Some(shield) => (Some(shield.sealer), Some(shield.opener)),
         None => (None, None),
     };
-    let mut outward = Pump { rest: unsent, at: 0, ended: false, done: false, codec: Codec::Plain };
+    let mut outward = Pump::new(unsent);
     if let Some(sealer) = sealer {
         outward.codec = Codec::Seal(Box::new(sealer));
     }
-    let mut inward = Pump { rest: Vec::new(), at: 0, ended: false, done: false, codec: Codec::Plain };
+    let mut inward = Pump::new(Vec::new());
     let pass_on = awaited.as_ref().is_some_and(|awaited| awaited.pass_on);
     match (awaited, opener) {
         (Some(Awaited { opener: Some(reply), .. }), _) => {
@@ -195,7 +191,7 @@ fn pumps(relay: Relay) -> Pumps {
                 ended: false,
             }));
         }
-        (_, None) => inward.rest = received,
+        (_, None) => inward.rest = Rest::of(received),
     }
     Pumps { local, tunnel, outward, inward, opened_locally, pass_on }
 }
@@ -215,9 +211,14 @@ async fn acknowledged(tunnel: &TcpStream, connection: &Connection) {
 
 /// One direction.
 struct Pump {
-    /// What the receiver did not take yet, from `at` on.
-    rest: Vec<u8>,
-    at: usize,
+    /// What the receiver did not take yet.
+    rest: Rest,
+    /// What it did not take of a spliced direction.
+    pipe: Option<Pipe>,
+    /// Bytes so far.
+    moved: u64,
+    /// Whether they are spliced by now, once it is known.
+    spliced: Option<bool>,
     /// The sender has ended.
     ended: bool,
     /// And the receiver was told.
@@ -257,19 +258,23 @@ struct Incoming {
     ended: bool,
 }
 
-/// What one read brought.
+/// What one read brought, as bytes at the beginning of the buffer for the receiver.
 enum Step {
-    /// This range of the buffer is for the receiver.
-    Bytes(std::ops::Range<usize>),
+    Bytes(usize),
     /// The sender has nothing at the moment.
     Blocked,
-    /// The sender has ended.
-    End,
+    /// These are the last.
+    End(usize),
 }
 
 impl Pump {
+    fn new(rest: Vec<u8>) -> Self {
+        let rest = Rest::of(rest);
+        Pump { rest, pipe: None, moved: 0, spliced: None, ended: false, done: false, codec: Codec::Plain }
+    }
+
     fn is_blocked(&self) -> bool {
-        !self.rest.is_empty() && !self.done
+        !self.done && (!self.rest.is_empty() || self.pipe.is_some())
     }
 
     fn poll(
@@ -292,24 +297,64 @@ impl Pump {
             if !self.codec.has_unread() {
                 ready!(from.poll_read_ready(context))?;
             }
-            SHARED.with_borrow_mut(|buffer| self.step(from, to, connection, upward, buffer))?;
+            if self.is_for_splice(from) {
+                if let Some(pipe) = Pipe::take() {
+                    self.fill(pipe, from, connection, upward)?;
+                    continue;
+                }
+            }
+            self.step(from, to, connection, upward)?;
         }
         context.waker().wake_by_ref();
         Poll::Pending
     }
 
     fn poll_flush(&mut self, context: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<()>> {
-        while self.at < self.rest.len() {
+        while !self.rest.is_empty() {
             ready!(to.poll_write_ready(context))?;
-            match to.try_write(&self.rest[self.at..]) {
-                Ok(written) => self.at += written,
+            let written = try_write(to, self.rest.bytes())?;
+            self.rest.taken(written);
+        }
+        while let Some(pipe) = &mut self.pipe {
+            ready!(to.poll_write_ready(context))?;
+            match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {
+                Ok(_) if pipe.is_empty() => self.pipe = None,
+                Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        self.rest = Vec::new();
-        self.at = 0;
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether it is a long transfer that the kernel can carry on with at less cost.
+    fn is_for_splice(&mut self, from: &TcpStream) -> bool {
+        if self.moved < splice::LONG || !matches!(self.codec, Codec::Plain) {
+            return false;
+        }
+        *self.spliced.get_or_insert_with(|| !sys::is_mptcp(from))
+    }
+
+    /// Fills a pipe, to be emptied next.
+    fn fill(
+        &mut self,
+        mut pipe: Pipe,
+        from: &TcpStream,
+        connection: &Connection,
+        upward: bool,
+    ) -> io::Result<()> {
+        match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+            Ok(0) => self.ended = true,
+            Ok(length) => {
+                connection.count(upward, length);
+                self.pipe = Some(pipe);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            // Not these sockets, whatever the probe said.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => splice::allow(false),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Reads once and writes what came; what is not taken is kept.
@@ -319,33 +364,36 @@ impl Pump {
         to: &TcpStream,
         connection: &Connection,
         upward: bool,
-        buffer: &mut [u8],
     ) -> Result<(), Broken> {
-        let step = match &mut self.codec {
-            Codec::Plain => read_plain(from, buffer)?,
-            Codec::Seal(sealer) => read_sealing(from, buffer, sealer, &mut self.rest)?,
-            Codec::Open(incoming) => read_opening(from, buffer, incoming)?,
-            Codec::Reply { .. } => return self.read_reply(from, buffer, connection),
-        };
-        let range = match step {
-            Step::Blocked => return Ok(()),
-            Step::End => {
-                self.ended = true;
-                return Ok(());
-            }
-            Step::Bytes(range) => range,
-        };
-        connection.count(upward, range.len());
-        if let Codec::Open(incoming) = &self.codec {
-            self.ended = incoming.ended;
+        if let Codec::Reply { .. } = self.codec {
+            return buffer::with(|buffer| self.read_reply(from, buffer, connection));
         }
-        let bytes = &buffer[range];
-        let written = match to.try_write(bytes) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error.into()),
-        };
-        self.rest.extend(&bytes[written..]);
+        let mut at = 0;
+        let end = buffer::with(|buffer| -> Result<usize, Broken> {
+            let step = match &mut self.codec {
+                Codec::Seal(sealer) => read_sealing(from, buffer, sealer)?,
+                Codec::Open(incoming) => read_opening(from, buffer, incoming)?,
+                Codec::Plain | Codec::Reply { .. } => read_plain(from, buffer)?,
+            };
+            let length = match step {
+                Step::Blocked => return Ok(0),
+                Step::End(length) => {
+                    self.ended = true;
+                    length
+                }
+                Step::Bytes(length) => length,
+            };
+            if length == 0 {
+                return Ok(0);
+            }
+            connection.count(upward, length);
+            self.moved += length as u64;
+            at = try_write(to, &buffer[..length])?;
+            Ok(length)
+        })?;
+        if at < end {
+            self.rest = Rest::of_shared(at, end);
+        }
         Ok(())
     }
 
@@ -368,60 +416,79 @@ impl Pump {
         let (reply, _bound, _) = socks::read_reply(&buffer[..content])
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the reply is not SOCKS5"))?;
         if pass_on {
-            self.rest.extend(&buffer[..content]);
+            self.rest = Rest::of(buffer[..content].to_vec());
         }
         if reply != Reply::Succeeded {
             return Err(Broken::Refused(reply));
         }
         connection.set_phase(Phase::Open);
-        let behind = buffer[used..filled].to_vec();
-        let Codec::Reply { incoming, .. } = std::mem::replace(&mut self.codec, Codec::Plain) else {
+        let mut behind = buffer[used..filled].to_vec();
+        let Codec::Reply { mut incoming, .. } = std::mem::replace(&mut self.codec, Codec::Plain) else {
             return Ok(());
         };
-        if !sealed {
-            connection.count(false, behind.len());
-            self.rest.extend(behind);
-            return Ok(());
+        if sealed {
+            behind = incoming.open_all(behind)?;
+            self.ended = incoming.ended;
+            self.codec = Codec::Open(incoming);
         }
-        let mut incoming = incoming;
-        let content = incoming.open_all(behind)?;
-        connection.count(false, content.len());
-        self.rest.extend(content);
-        self.ended = incoming.ended;
-        self.codec = Codec::Open(incoming);
+        connection.count(false, behind.len());
+        let mut rest = self.rest.bytes().to_vec();
+        rest.extend(behind);
+        self.rest = Rest::of(rest);
         Ok(())
     }
 }
 
+/// Writes what the receiver takes. When that is not all, it is known to be full without asking again.
+fn try_write(to: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match to.try_write(bytes) {
+        Ok(written) => {
+            if written < bytes.len() {
+                let _ = to.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            }
+            Ok(written)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// After a read that did not fill the buffer: the sender is known to have nothing more. An end that came with the bytes
+/// is not forgotten by this, for the runtime keeps that apart.
+fn emptied(from: &TcpStream) {
+    let _ = from.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+}
+
 fn read_plain(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Step> {
     match from.try_read(buffer) {
-        Ok(0) => Ok(Step::End),
-        Ok(length) => Ok(Step::Bytes(0..length)),
+        Ok(0) => Ok(Step::End(0)),
+        Ok(length) => {
+            if length < buffer.len() {
+                emptied(from);
+            }
+            Ok(Step::Bytes(length))
+        }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Step::Blocked),
         Err(error) => Err(error),
     }
 }
 
 /// Reads with room for headers and tags and seals in place.
-fn read_sealing(
-    from: &TcpStream,
-    buffer: &mut [u8],
-    sealer: &mut Sealer,
-    end: &mut Vec<u8>,
-) -> io::Result<Step> {
-    let mut places: Vec<IoSliceMut<'_>> = Vec::with_capacity(RECORDS);
-    for record in buffer.chunks_exact_mut(MAX_RECORD) {
-        places.push(IoSliceMut::new(&mut record[HEADER..HEADER + MAX_CONTENT]));
-    }
+fn read_sealing(from: &TcpStream, buffer: &mut [u8], sealer: &mut Sealer) -> io::Result<Step> {
+    let mut records = buffer.chunks_exact_mut(MAX_RECORD);
+    let mut places: [IoSliceMut<'_>; RECORDS] = std::array::from_fn(|_| {
+        let record = records.next().unwrap_or_default();
+        IoSliceMut::new(&mut record[HEADER..HEADER + MAX_CONTENT])
+    });
     let mut length = match from.try_read_vectored(&mut places) {
-        Ok(0) => {
-            sealer.append(&[], end);
-            return Ok(Step::End);
-        }
         Ok(length) => length,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Blocked),
         Err(error) => return Err(error),
     };
+    let ended = length == 0;
+    if length < RECORDS * MAX_CONTENT && !ended {
+        emptied(from);
+    }
     let (mut end, mut sealer) = (0, sealer.ready());
     for record in buffer.chunks_exact_mut(MAX_RECORD) {
         let content = length.min(MAX_CONTENT);
@@ -432,18 +499,15 @@ fn read_sealing(
             break;
         }
     }
-    Ok(Step::Bytes(0..end))
+    // The record without content is the end.
+    Ok(if ended { Step::End(end) } else { Step::Bytes(end) })
 }
 
 fn read_opening(from: &TcpStream, buffer: &mut [u8], incoming: &mut Incoming) -> io::Result<Step> {
     let Some(filled) = incoming.read(from, buffer)? else { return Ok(Step::Blocked) };
     let (content, used) = incoming.open_in_place(&mut buffer[..filled])?;
     incoming.keep(&buffer[used..filled])?;
-    match content {
-        0 if incoming.ended => Ok(Step::End),
-        0 => Ok(Step::Blocked),
-        _ => Ok(Step::Bytes(0..content)),
-    }
+    Ok(if incoming.ended { Step::End(content) } else { Step::Bytes(content) })
 }
 
 impl Incoming {
@@ -459,6 +523,9 @@ impl Incoming {
         match from.try_read(&mut buffer[kept..]) {
             Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the tunnel was cut")),
             Ok(length) => {
+                if kept + length < buffer.len() {
+                    emptied(from);
+                }
                 buffer[..kept].copy_from_slice(&self.partial);
                 self.partial = Vec::new();
                 Ok(Some(kept + length))

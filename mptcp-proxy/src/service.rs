@@ -13,6 +13,7 @@ use crate::connections::{Connection, Phase, Way};
 use crate::daemon::Daemon;
 use crate::doctor;
 use crate::path::{Path, Paths, Standing};
+use crate::splice;
 use crate::sys;
 use crate::upstream::{State, Upstream};
 use crate::watch::{Trend, PATH_EVENT, SERVER_EVENT};
@@ -154,6 +155,7 @@ pub fn status(daemon: &Daemon) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "uptime": daemon.started.elapsed().as_secs(),
         "configuration": &*daemon.configuration.borrow(),
+        "splice": daemon.unspliced.as_deref().unwrap_or("ok"),
         "draining": daemon.draining.get(),
         "servers": servers,
         "paths": paths(daemon),
@@ -172,6 +174,7 @@ pub fn status(daemon: &Daemon) -> Value {
             "unproven": unproven,
             "denied": denied,
             "limited": limited,
+            "spliced_bytes": splice::spliced_bytes(),
             "udp_flows": flows,
             "udp_tunnelled": udp[0],
             "udp_direct": udp[1],

@@ -16,6 +16,7 @@ use time::OffsetDateTime;
 use crate::daemon::Daemon;
 use crate::path::Standing;
 use crate::service;
+use crate::splice;
 use crate::upstream::State;
 
 /// The event of a path.
@@ -250,6 +251,13 @@ fn page(daemon: &Daemon) -> Page {
     }
     page.family("mptcp_proxy_fallbacks_total", Kind::Counter, "Tunnel connections that came to plain TCP.")
         .sample(&[], fallbacks);
+    let spliced = i64::try_from(splice::spliced_bytes()).unwrap_or(i64::MAX);
+    page.family(
+        "mptcp_proxy_spliced_bytes_total",
+        Kind::Counter,
+        "Bytes that went from socket to socket in the kernel.",
+    )
+    .sample(&[], spliced);
     page.family("mptcp_proxy_direct_total", Kind::Counter, "Connections that went out without a server.")
         .sample(&[], direct);
     page

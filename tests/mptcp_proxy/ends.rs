@@ -81,6 +81,40 @@ fn a_reset_of_the_client_reaches_the_server() {
 }
 
 #[test]
+fn a_long_transfer_ends_as_a_short_one_does() {
+    const LONG: usize = 3 << 20;
+    for encryption in ENCRYPTIONS {
+        let bed = Bed::new();
+        let _server = bed.start_server("");
+        let _client = bed.start_client("", encryption);
+        let (tell, told) = std::sync::mpsc::channel();
+        let service = bed.serve(move |mut stream| {
+            let mut upload = Vec::new();
+            let ended = stream.read_to_end(&mut upload).map_err(|error| error.kind());
+            tell.send(ended).unwrap();
+            if upload.len() == LONG {
+                // After the client has ended its side: a download that is cut.
+                stream.write_all(&upload).unwrap();
+                std::thread::sleep(Duration::from_millis(300));
+                reset(stream);
+            }
+        });
+        let mut stream = bed.connect(service.address);
+        stream.write_all(&noise(LONG, 1)).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Ok(LONG), "{encryption}");
+        let mut download = Vec::new();
+        assert_eq!(stream.read_to_end(&mut download).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        // An upload that is cut.
+        let mut stream = bed.connect(service.address);
+        stream.write_all(&noise(LONG / 2, 1)).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        reset(stream);
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Err(ErrorKind::ConnectionReset), "{encryption}");
+    }
+}
+
+#[test]
 fn a_reset_behind_a_blocked_receiver_is_noticed() {
     for encryption in ENCRYPTIONS {
         let bed = Bed::new();

@@ -33,6 +33,30 @@ fn tproxy_without_encryption_carries_a_transfer_unchanged() {
 }
 
 #[test]
+fn a_long_transfer_in_the_clear_stays_in_the_kernel() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let client = bed.start_client("", "\toption encryption 'none'");
+    let service = bed.serve(echo);
+    // More of them than there are pipes.
+    std::thread::scope(|scope| {
+        for seed in 0..12 {
+            let (bed, service) = (&bed, &service);
+            scope.spawn(move || {
+                let bytes = noise(2 * MEGABYTES / 3, seed);
+                assert!(exchange(&bed.connect(service.address), bytes.clone()).unwrap() == bytes, "{seed}");
+            });
+        }
+    });
+    for daemon in [&client, &server] {
+        let status = daemon.call("status", &json!({})).unwrap();
+        assert_eq!(status["splice"], "ok", "{status:#}");
+        assert!(status["counters"]["spliced_bytes"].as_u64() > Some(MEGABYTES as u64), "{status:#}");
+        daemon.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+    }
+}
+
+#[test]
 fn redirect_carries_a_transfer_unchanged() {
     transfer("\toption mode 'redirect'", "");
 }

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The buffer of the thread, and what a receiver did not take of it.
+//!
+//! Everything is read into one buffer that all connections share. What a receiver leaves over is copied when it is
+//! little; when it is much, the connection keeps the buffer itself and the thread goes on with another, of which there
+//! are [`LENT`] at most. With more connections than that waiting for their receivers, what is left over is copied.
+
+use std::cell::RefCell;
+
+/// Size of a buffer.
+pub const SIZE: usize = 256 * 1024;
+/// Buffers that connections may keep at a time.
+const LENT: usize = 8;
+/// Buffers that are kept though nobody needs them.
+const SPARE: usize = 2;
+/// What is copied in any case.
+const LITTLE: usize = 16 * 1024;
+
+thread_local! {
+    static THREAD: RefCell<Thread> = const { RefCell::new(Thread { shared: Vec::new(), spare: Vec::new(), lent: 0 }) };
+}
+
+struct Thread {
+    shared: Vec<u8>,
+    spare: Vec<Vec<u8>>,
+    lent: usize,
+}
+
+/// Calls with the buffer of the thread.
+pub fn with<T>(call: impl FnOnce(&mut [u8]) -> T) -> T {
+    THREAD.with_borrow_mut(|thread| {
+        if thread.shared.is_empty() {
+            thread.shared = thread.spare.pop().unwrap_or_else(|| vec![0; SIZE]);
+        }
+        call(&mut thread.shared)
+    })
+}
+
+/// What a receiver did not take yet.
+#[derive(Debug, Default)]
+pub struct Rest {
+    bytes: Vec<u8>,
+    at: usize,
+    end: usize,
+    /// It is a buffer of the thread.
+    lent: bool,
+}
+
+impl Rest {
+    /// These bytes.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Rest { at: 0, end: bytes.len(), bytes, lent: false }
+    }
+
+    /// This part of the buffer of the thread.
+    pub fn of_shared(at: usize, end: usize) -> Self {
+        THREAD.with_borrow_mut(|thread| {
+            if end - at > LITTLE && thread.lent < LENT {
+                thread.lent += 1;
+                return Rest { bytes: std::mem::take(&mut thread.shared), at, end, lent: true };
+            }
+            Rest::of(thread.shared[at..end].to_vec())
+        })
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.end
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[self.at..self.end]
+    }
+
+    /// So many were taken.
+    pub fn taken(&mut self, length: usize) {
+        self.at += length;
+        if self.is_empty() {
+            *self = Rest::default();
+        }
+    }
+}
+
+impl Drop for Rest {
+    fn drop(&mut self) {
+        if !self.lent {
+            return;
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        // There is none while the thread ends.
+        let _ = THREAD.try_with(|thread| {
+            let mut thread = thread.borrow_mut();
+            thread.lent = thread.lent.saturating_sub(1);
+            if thread.spare.len() < SPARE {
+                thread.spare.push(bytes);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(byte: u8) {
+        with(|buffer| buffer.fill(byte));
+    }
+
+    #[test]
+    fn what_is_left_over_stays_as_it_was_and_memory_is_bounded() {
+        std::thread::spawn(|| {
+            let mut rests = Vec::new();
+            for byte in 0..50 {
+                fill(byte);
+                rests.push(Rest::of_shared(100, SIZE - usize::from(byte)));
+            }
+            assert_eq!(rests.iter().filter(|rest| rest.lent).count(), LENT);
+            for (byte, rest) in (0..50).zip(&rests) {
+                assert_eq!(rest.bytes().len(), SIZE - usize::from(byte) - 100);
+                assert!(rest.bytes().iter().all(|read| *read == byte));
+            }
+            drop(rests);
+            assert_eq!(THREAD.with_borrow(|thread| (thread.lent, thread.spare.len())), (0, SPARE));
+            fill(77);
+            let mut rest = Rest::of_shared(0, SIZE);
+            rest.taken(SIZE - 3);
+            assert_eq!(rest.bytes(), [77; 3]);
+            rest.taken(3);
+            assert!(rest.is_empty());
+            assert_eq!(THREAD.with_borrow(|thread| thread.lent), 0);
+            fill(78);
+            let little = Rest::of_shared(0, LITTLE);
+            assert_eq!((little.bytes.len(), little.end), (LITTLE, LITTLE));
+        })
+        .join()
+        .unwrap();
+    }
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a gigabyte costs each half, on paths without a limit. Figures only; the comparison with others is `make bench`.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::time::Instant;
+
+use lab::process::Daemon;
+use serde_json::json;
+
+use crate::bed::*;
+use crate::paths::wait_for_paths;
+
+const CHUNK: usize = 1 << 20;
+const CHUNKS: usize = 4096;
+
+fn pour(mut stream: &TcpStream) {
+    let chunk = noise(CHUNK, 7);
+    for _ in 0..CHUNKS {
+        stream.write_all(&chunk).unwrap();
+    }
+    stream.shutdown(Shutdown::Write).unwrap();
+}
+
+fn swallow(mut stream: &TcpStream) -> usize {
+    let mut buffer = vec![0; CHUNK];
+    let mut sum = 0;
+    loop {
+        match stream.read(&mut buffer).unwrap() {
+            0 => return sum,
+            length => sum += length,
+        }
+    }
+}
+
+/// User and system time of the process so far, seconds.
+fn cpu(daemon: &Daemon) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    ticks / 100.0
+}
+
+fn measure(encryption: &str) {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let client = bed.start_client("", encryption);
+    wait_for_paths(&client, ["up", "up"]);
+    let sink = bed.serve(|mut stream| {
+        let sum = swallow(&stream);
+        stream.write_all(&sum.to_le_bytes()).unwrap();
+    });
+    let source = bed.serve(|stream| pour(&stream));
+    for (name, service) in [("up", &sink), ("down", &source)] {
+        let before = [&client, &server].map(cpu);
+        let begun = Instant::now();
+        let mut stream = bed.connect(service.address);
+        if name == "up" {
+            pour(&stream);
+            let mut sum = [0; 8];
+            stream.read_exact(&mut sum).unwrap();
+            assert_eq!(usize::from_le_bytes(sum), CHUNK * CHUNKS);
+        } else {
+            assert_eq!(swallow(&stream), CHUNK * CHUNKS);
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        let gigabytes = (CHUNK * CHUNKS) as f64 / 1e9;
+        let after = [&client, &server].map(cpu);
+        eprintln!(
+            "{encryption} {name}: {:.1} Gbit/s, client {:.3} s/GB, server {:.3} s/GB",
+            8.0 * gigabytes / seconds,
+            (after[0] - before[0]) / gigabytes,
+            (after[1] - before[1]) / gigabytes
+        );
+    }
+    let counters = client.call("status", &json!({})).unwrap()["counters"].clone();
+    eprintln!("{encryption}: {counters}");
+}
+
+#[test]
+#[ignore = "long: figures"]
+fn what_a_gigabyte_costs_in_the_clear() {
+    measure("\toption encryption 'none'");
+}
+
+#[test]
+#[ignore = "long: figures"]
+fn what_a_gigabyte_costs_encrypted() {
+    measure("\toption encryption 'aead'");
+}
