@@ -14,6 +14,7 @@ use openwrt::service::Events;
 use openwrt::ubus;
 use serde_json::json;
 use tokio::sync::{mpsc, Notify};
+use tokio::time::timeout;
 
 use crate::condition::{wish, RuleState};
 use crate::config::{self, Config, ManagedAp};
@@ -32,6 +33,8 @@ const HISTORY: usize = 200;
 const UPGRADE_PATIENCE: Duration = Duration::from_secs(600);
 /// What a sysupgrade leaves in memory while it runs.
 const UPGRADE_MARKS: [&str; 2] = ["/tmp/sysupgrade.tgz", "/tmp/run/autoupdate"];
+/// How long a hostapd that does not answer holds up what is said of a transition.
+const TELL_PATIENCE: Duration = Duration::from_millis(500);
 /// How often reasons to pause are looked at while there are some.
 const PAUSE_CHECK: Duration = Duration::from_secs(5);
 
@@ -72,6 +75,9 @@ pub struct Daemon {
     pub poked: Notify,
     /// Wakes whoever shows states elsewhere after a transition.
     pub changed: Notify,
+    /// Transitions that nobody has been told of yet, oldest first.
+    untold: RefCell<VecDeque<Past>>,
+    to_tell: Notify,
     pause: RefCell<Option<String>>,
     /// Rules wait until netifd has told its interfaces.
     ready: Cell<bool>,
@@ -104,6 +110,8 @@ impl Daemon {
             released: RefCell::default(),
             poked: Notify::new(),
             changed: Notify::new(),
+            untold: RefCell::default(),
+            to_tell: Notify::new(),
             pause: RefCell::new(None),
             ready: Cell::new(false),
         })
@@ -263,36 +271,57 @@ impl Daemon {
         }
         // The air first: everything else can wait.
         self.wish(cause);
-        for transition in transitions {
-            log::info!("{rule}: {} -> {}: {}", transition.from, transition.to, transition.reason);
-            let mut engines = self.engines.borrow_mut();
-            if let Some(engine) = engines.iter_mut().find(|engine| engine.config.name == rule) {
-                announce::alert(engine, &transition, &self.alert_handle);
-            }
-            drop(engines);
-            if transition.to.is_up() {
-                self.alerts.connectivity_returned();
-            }
-            if let Some(events) = &*self.events.borrow() {
-                events.emit(
-                    "dynapoint.transition",
-                    json!({
-                        "rule": rule,
-                        "from": transition.from.word(),
-                        "state": transition.to.word(),
-                        "reason": transition.reason,
-                        "lasted": transition.lasted.as_secs_f64(),
-                    }),
-                );
-            }
-            hooks::run(self.hook(), &self.bus, rule, &transition);
+        let past = transitions.into_iter().map(|transition| Past { rule: rule.to_owned(), transition });
+        self.untold.borrow_mut().extend(past);
+        self.to_tell.notify_one();
+    }
+
+    /// Tells of transitions for ever, each once hostapd has been told.
+    pub async fn tell(self: Rc<Self>) {
+        loop {
+            self.to_tell.notified().await;
+            let _ = timeout(TELL_PATIENCE, self.switch.carried_out()).await;
+            self.tell_all();
+        }
+    }
+
+    /// Log, alerts, events, hooks and history, for every transition nobody knows of yet.
+    pub fn tell_all(&self) {
+        loop {
+            let Some(past) = self.untold.borrow_mut().pop_front() else { break };
+            self.tell_of(&past);
             let mut history = self.history.borrow_mut();
             if history.len() == HISTORY {
                 history.pop_front();
             }
-            history.push_back(Past { rule: rule.to_owned(), transition });
+            history.push_back(past);
         }
         self.changed.notify_one();
+    }
+
+    fn tell_of(&self, Past { rule, transition }: &Past) {
+        log::info!("{rule}: {} -> {}: {}", transition.from, transition.to, transition.reason);
+        let mut engines = self.engines.borrow_mut();
+        if let Some(engine) = engines.iter_mut().find(|engine| engine.config.name == *rule) {
+            announce::alert(engine, transition, &self.alert_handle);
+        }
+        drop(engines);
+        if transition.to.is_up() {
+            self.alerts.connectivity_returned();
+        }
+        if let Some(events) = &*self.events.borrow() {
+            events.emit(
+                "dynapoint.transition",
+                json!({
+                    "rule": rule,
+                    "from": transition.from.word(),
+                    "state": transition.to.word(),
+                    "reason": transition.reason,
+                    "lasted": transition.lasted.as_secs_f64(),
+                }),
+            );
+        }
+        hooks::run(self.hook(), &self.bus, rule, transition);
     }
 
     fn hook(&self) -> Option<PathBuf> {

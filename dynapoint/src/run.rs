@@ -60,6 +60,7 @@ pub async fn run(common: Common) -> io::Result<()> {
         let first = timeout(NETIFD_PATIENCE, first_dump(&bus)).await.unwrap_or_default();
         daemon.network.borrow_mut().interfaces = first;
     }
+    let teller = spawn(Rc::clone(&daemon).tell());
     let listeners = [
         spawn(follow_interfaces(bus.clone(), found)),
         spawn(follow_hostapd(bus.clone(), Rc::clone(&switch))),
@@ -94,6 +95,8 @@ pub async fn run(common: Common) -> io::Result<()> {
     keeper.abort();
     let _ = keeper.await;
     switch.restore(RESTORE_TIME).await;
+    teller.abort();
+    daemon.tell_all();
     drop(running);
     if timeout(GOODBYE_TIME, daemon.alerts.flush()).await.is_err() {
         log::warn!("alerts could not be saved in time");
@@ -163,13 +166,14 @@ fn on_event(daemon: &Daemon, event: Event) {
         }
         Event::Change(Change { removed, object: Object::Link(link) }) => {
             let name = link.name.clone();
+            let new = !removed && daemon.network.borrow().link(&name).is_none();
             let changed = if removed {
                 daemon.network.borrow_mut().remove_link(link.index);
                 true
             } else {
                 daemon.network.borrow_mut().set_link(link)
             };
-            if changed && daemon.switch.may_concern(&name, removed) {
+            if changed && daemon.switch.may_concern(&name, new) {
                 daemon.switch.moved();
             }
             changed

@@ -177,7 +177,7 @@ fn access_points(daemon: &Daemon, report: &Report) -> Vec<Value> {
             let lent_away =
                 own.is_some_and(|slot| *wish == Wish::Off && slot.ssid.as_ref() != Some(&ap.ssid));
             let held = report.held.iter().find(|(section, _)| *section == ap.section);
-            let missing = report.sight.missing.iter().find(|(section, _)| *section == ap.section);
+            let missing = report.sight.missing.iter().find(|missing| missing.section == ap.section);
             let conditions: Vec<String> = managed.conditions.iter().map(ToString::to_string).collect();
             json!({
                 "section": ap.section,
@@ -188,7 +188,7 @@ fn access_points(daemon: &Daemon, report: &Report) -> Vec<Value> {
                 "on_air": carrier.map_or(own.is_none().then_some(false), |_| Some(beaconing && !lent_away)),
                 "rule": conditions.join(" "),
                 "clients": carrier.filter(|_| beaconing && !lent_away).map(|slot| slot.clients),
-                "note": held.or(missing).map(|(_, reason)| reason.clone()),
+                "note": held.map_or_else(|| missing.map(|missing| missing.reason), |(_, reason)| Some(reason)),
             })
         })
         .collect()

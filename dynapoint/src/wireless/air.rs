@@ -15,7 +15,7 @@ use openwrt::ubus;
 use serde_json::{json, Value};
 
 use super::bss_config::{cut_out, devices};
-use super::hostapd::{hex, Control, Error, Status, GLOBAL};
+use super::hostapd::{hex, Command, Control, Error, Status, GLOBAL};
 use super::plan::{Air, Presence, Secret, Slot, Step};
 use crate::config::ManagedAp;
 use crate::ssid::Ssid;
@@ -44,8 +44,19 @@ pub struct Radio {
 pub struct Sight {
     /// For the planner.
     pub air: Air,
-    /// Sections without a slot, with the reason in words.
-    pub missing: Vec<(String, String)>,
+    /// Sections without a slot.
+    pub missing: Vec<Missing>,
+}
+
+/// A section that hostapd has nothing for.
+#[derive(Debug, Clone)]
+pub struct Missing {
+    /// Name of the section.
+    pub section: String,
+    /// The device it is to have, where that is known.
+    pub ifname: Option<String>,
+    /// Why, in words.
+    pub reason: &'static str,
 }
 
 impl Radio {
@@ -82,7 +93,7 @@ impl Radio {
             }
             let device = self.devices.get(&managed.ap.section).or(managed.ifname.as_ref()).cloned();
             let Some(ifname) = device else {
-                sight.missing.push((managed.ap.section.clone(), "netifd has no device for it".to_owned()));
+                sight.miss(managed, None, "netifd has no device for it");
                 continue;
             };
             let status = match seen.iter().find(|status| status.bsses.iter().any(|bss| bss.ifname == ifname))
@@ -96,8 +107,11 @@ impl Radio {
                 None => self.sibling_status(&ifname).await,
             };
             let Some(radio_status) = radio_status else {
-                let reason = "hostapd has neither this BSS nor another one of its radio";
-                sight.missing.push((managed.ap.section.clone(), reason.to_owned()));
+                sight.miss(
+                    managed,
+                    Some(ifname),
+                    "hostapd has neither this BSS nor another one of its radio",
+                );
                 continue;
             };
             if let Some(reason) = radio_status.busy() {
@@ -160,21 +174,13 @@ impl Radio {
         let done = |()| Instant::now();
         match step {
             Step::Rename { ifname, ssid, passphrase } => {
-                let control = self.control(ifname)?;
-                set_name(&control, ssid, passphrase.as_ref()).await.map_err(say)?;
-                control.order("UPDATE_BEACON", "UPDATE_BEACON").await.map_err(say)?;
-                let confirmed = Instant::now();
-                deauthenticate(&control).await;
-                Ok(confirmed)
+                // Without this the clients of the BSS, and of no other, would stay until they try to send.
+                let last = ("DEAUTHENTICATE", format!("DEAUTHENTICATE {BROADCAST}"));
+                self.name(ifname, ssid, passphrase.as_ref(), last).await
             }
             Step::Resume { ifname, ssid, passphrase } => {
-                let control = self.control(ifname)?;
-                set_name(&control, ssid, passphrase.as_ref()).await.map_err(say)?;
-                control.order("UPDATE_BEACON", "UPDATE_BEACON").await.map_err(say)?;
-                let confirmed = Instant::now();
                 // Stopping took the group key from the driver; a BSS without one refuses, which is right.
-                let _ = control.ask("REKEY_GTK").await;
-                Ok(confirmed)
+                self.name(ifname, ssid, passphrase.as_ref(), ("REKEY_GTK", "REKEY_GTK".to_owned())).await
             }
             Step::Silence { ifname } => {
                 let control = self.control(ifname)?;
@@ -190,6 +196,35 @@ impl Radio {
             }
             Step::Add { ifname, ssid, radio } => self.add(ifname, ssid, radio).await.map(done),
         }
+    }
+
+    /// The name, its key and the beacon that tells them, in one go: who is to see the new name does not wait for four
+    /// answers. Gives when the beacon was confirmed; `last` follows it and may fail.
+    async fn name(
+        &self,
+        ifname: &str,
+        ssid: &Ssid,
+        passphrase: Option<&Secret>,
+        last: Command,
+    ) -> Result<Instant, String> {
+        let control = self.control(ifname)?;
+        let mut commands = naming(ssid, passphrase);
+        commands.push(last);
+        control.send_all(&commands).await.map_err(say)?;
+        let mut confirmed = Instant::now();
+        let mut refused = None;
+        for (index, (name, _)) in commands.iter().enumerate() {
+            match control.confirmed(name).await {
+                Ok(()) if index + 1 < commands.len() => confirmed = Instant::now(),
+                Ok(()) => {}
+                Err(_) if *name == "REKEY_GTK" => {}
+                Err(error) if index + 1 == commands.len() => log::info!("{ifname}: {error}"),
+                // Each has an answer, and what comes after a refusal must not be taken for the next one's.
+                Err(error @ Error::Refused(..)) => refused = refused.or(Some(error)),
+                Err(error) => return Err(say(error)),
+            }
+        }
+        refused.map_or(Ok(confirmed), |error| Err(say(error)))
     }
 
     fn control(&self, name: &str) -> Result<Control, String> {
@@ -256,6 +291,10 @@ impl Radio {
 }
 
 impl Sight {
+    fn miss(&mut self, managed: &ManagedAp, ifname: Option<String>, reason: &'static str) {
+        self.missing.push(Missing { section: managed.ap.section.clone(), ifname, reason });
+    }
+
     fn busy(&mut self, radio: &str, reason: String) {
         if !self.air.busy.iter().any(|(known, _)| known == radio) {
             self.air.busy.push((radio.to_owned(), reason));
@@ -316,13 +355,15 @@ fn read_netifd(status: &Value) -> (SmallMap<String, String>, SmallMap<String, St
     (devices, pending)
 }
 
-async fn set_name(control: &Control, ssid: &Ssid, passphrase: Option<&Secret>) -> Result<(), Error> {
-    control.order("SET ssid2", &format!("SET ssid2 {}", hex(ssid.as_bytes()))).await?;
+/// What gives a running BSS another name.
+fn naming(ssid: &Ssid, passphrase: Option<&Secret>) -> Vec<Command> {
+    let mut commands = vec![("SET ssid2", format!("SET ssid2 {}", hex(ssid.as_bytes())))];
     if let Some(Secret(passphrase)) = passphrase {
-        control.order("SET wpa_passphrase", &format!("SET wpa_passphrase {passphrase}")).await?;
-        control.order("RELOAD_WPA_PSK", "RELOAD_WPA_PSK").await?;
+        commands.push(("SET wpa_passphrase", format!("SET wpa_passphrase {passphrase}")));
+        commands.push(("RELOAD_WPA_PSK", "RELOAD_WPA_PSK".to_owned()));
     }
-    Ok(())
+    commands.push(("UPDATE_BEACON", "UPDATE_BEACON".to_owned()));
+    commands
 }
 
 /// Tells the clients of this BSS, and of no other, that it is over; without it they would stay until they try to send.

@@ -46,6 +46,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// A command, behind the name that stands for it in errors.
+pub type Command = (&'static str, String);
+
 /// A connection to one control socket.
 #[derive(Debug)]
 pub struct Control {
@@ -74,8 +77,17 @@ impl Control {
     /// # Errors
     /// [`Error::Unreachable`] or [`Error::Timeout`].
     pub async fn ask(&self, command: &str) -> Result<String, Error> {
+        self.send(command).await?;
+        self.answer().await
+    }
+
+    async fn send(&self, command: &str) -> Result<(), Error> {
+        let sent = timeout(PATIENCE, self.socket.send(command.as_bytes())).await;
+        sent.map_err(|_| Error::Timeout)?.map(|_| ()).map_err(Error::Unreachable)
+    }
+
+    async fn answer(&self) -> Result<String, Error> {
         let exchange = async {
-            self.socket.send(command.as_bytes()).await?;
             let mut reply = vec![0; MAX_REPLY];
             loop {
                 let length = self.socket.recv(&mut reply).await?;
@@ -93,7 +105,28 @@ impl Control {
     /// # Errors
     /// [`Error::Refused`] where the answer is not `OK`; else as [`Control::ask`].
     pub async fn order(&self, name: &'static str, command: &str) -> Result<(), Error> {
-        let answer = self.ask(command).await?;
+        self.send(command).await?;
+        self.confirmed(name).await
+    }
+
+    /// Sends commands without waiting for the answers in between; hostapd carries them out in this order and gives each
+    /// of them one, which [`Control::confirmed`] reads.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] or [`Error::Timeout`].
+    pub async fn send_all(&self, commands: &[Command]) -> Result<(), Error> {
+        for (_, command) in commands {
+            self.send(command).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the answer to the command `name`.
+    ///
+    /// # Errors
+    /// As [`Control::order`].
+    pub async fn confirmed(&self, name: &'static str) -> Result<(), Error> {
+        let answer = self.answer().await?;
         match answer.trim_end() {
             "OK" => Ok(()),
             other => Err(Error::Refused(name, other.to_owned())),

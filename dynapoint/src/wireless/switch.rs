@@ -53,6 +53,10 @@ pub struct Switch {
     moved: Notify,
     invalidated: Cell<bool>,
     cause: Cell<Option<Instant>>,
+    /// How often something was wished, and which of that hostapd has been told.
+    wish_count: Cell<u32>,
+    told_count: Cell<u32>,
+    told: Notify,
     radio: Mutex<Radio>,
     netifd: ubus::Client,
     origin: Instant,
@@ -69,6 +73,9 @@ impl Switch {
             moved: Notify::new(),
             invalidated: Cell::new(true),
             cause: Cell::new(None),
+            wish_count: Cell::new(0),
+            told_count: Cell::new(0),
+            told: Notify::new(),
             radio: Mutex::new(radio),
             netifd,
             origin,
@@ -82,7 +89,15 @@ impl Switch {
         if cause.is_some() {
             self.cause.set(cause);
         }
+        self.wish_count.set(self.wish_count.get().wrapping_add(1));
         self.wished.notify_one();
+    }
+
+    /// Waits until hostapd has been told what was wished last.
+    pub async fn carried_out(&self) {
+        while self.told_count.get() != self.wish_count.get() {
+            self.told.notified().await;
+        }
     }
 
     /// Something moved on the air or in netifd.
@@ -97,12 +112,17 @@ impl Switch {
         self.report.borrow().clone()
     }
 
-    /// Whether a device that changed (or went) may be that of an access point. One that is new to us may be.
+    /// Whether a device that came, went or changed may be that of an access point. Where a section's device is not
+    /// known, only one that is new can be it: an uplink that loses its carrier costs no look at the air.
     #[must_use]
-    pub fn may_concern(&self, name: &str, gone: bool) -> bool {
+    pub fn may_concern(&self, name: &str, new: bool) -> bool {
         let report = self.report.borrow();
-        let known = report.sight.air.slots.iter().any(|slot| slot.ifname == name);
-        known || (!gone && !report.sight.missing.is_empty())
+        let sight = &report.sight;
+        sight.air.slots.iter().any(|slot| slot.ifname == name)
+            || sight
+                .missing
+                .iter()
+                .any(|missing| missing.ifname.as_deref().map_or(new, |known| known == name))
     }
 
     /// What is wanted at the moment.
@@ -179,10 +199,12 @@ impl Switch {
 
     /// Looks, plans, carries out. Gives whether something failed and when to look again.
     async fn pass(&self) -> (bool, Option<Duration>) {
+        let count = self.wish_count.get();
         let wishes = self.wishes.borrow().clone();
         let cause = self.cause.take();
         if wishes.aps.is_empty() {
             self.report.borrow_mut().sight = Sight::default();
+            self.tell(count);
             return (false, None);
         }
         let mut radio = self.radio.lock().await;
@@ -198,29 +220,34 @@ impl Switch {
             None => self.look_and_plan(&mut radio, &wishes).await,
         };
         let paused = wishes.paused.is_some();
-        let mut failed = false;
+        // hostapd first, words about it later: a log can be slow.
+        let mut outcomes = Vec::new();
         if !paused {
             for step in &plan.steps {
                 let begin = Instant::now();
-                let outcome = radio.carry_out(step).await;
-                let mut report = self.report.borrow_mut();
-                match outcome {
-                    Ok(confirmed) => {
-                        report.steps = report.steps.saturating_add(1);
-                        let since = cause.map_or_else(String::new, |cause| {
-                            format!(", {:.1} ms after the event", (confirmed - cause).as_secs_f64() * 1e3)
-                        });
-                        log::info!("{step} ({:.1} ms{since})", (confirmed - begin).as_secs_f64() * 1e3);
-                    }
-                    Err(error) => {
-                        failed = true;
-                        report.failures = report.failures.saturating_add(1);
-                        openwrt::log_repeated!(log::Level::Warn, "{step}: {error}");
-                        report.last_error = Some(format!("{step}: {error}"));
-                    }
+                outcomes.push((step, begin, radio.carry_out(step).await));
+            }
+        }
+        let mut failed = false;
+        for (step, begin, outcome) in outcomes {
+            let mut report = self.report.borrow_mut();
+            match outcome {
+                Ok(confirmed) => {
+                    report.steps = report.steps.saturating_add(1);
+                    let since = cause.map_or_else(String::new, |cause| {
+                        format!(", {:.1} ms after the event", (confirmed - cause).as_secs_f64() * 1e3)
+                    });
+                    log::info!("{step} ({:.1} ms{since})", (confirmed - begin).as_secs_f64() * 1e3);
+                }
+                Err(error) => {
+                    failed = true;
+                    report.failures = report.failures.saturating_add(1);
+                    openwrt::log_repeated!(log::Level::Warn, "{step}: {error}");
+                    report.last_error = Some(format!("{step}: {error}"));
                 }
             }
         }
+        self.tell(count);
         let acted = !paused && !plan.steps.is_empty();
         let sight = if acted { self.look_and_plan(&mut radio, &wishes).await.0 } else { sight };
         let mut report = self.report.borrow_mut();
@@ -233,6 +260,11 @@ impl Switch {
         let again =
             plan.held.iter().filter_map(|held| held.until).min().map(|until| until.saturating_sub(now));
         (failed, if hurried { Some(Duration::ZERO) } else { again })
+    }
+
+    fn tell(&self, count: u32) {
+        self.told_count.set(count);
+        self.told.notify_waiters();
     }
 
     async fn look_and_plan(&self, radio: &mut Radio, wishes: &Wishes) -> (Sight, Plan) {
@@ -253,7 +285,7 @@ impl Switch {
         let sight = self.report.borrow().sight.clone();
         let known = |section: &str| {
             sight.air.slots.iter().any(|slot| slot.section == section)
-                || sight.missing.iter().any(|(missing, _)| missing == section)
+                || sight.missing.iter().any(|missing| missing.section == section)
         };
         wishes.aps.iter().all(|(managed, ..)| known(&managed.ap.section)).then_some(sight)
     }
