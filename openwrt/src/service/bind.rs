@@ -44,11 +44,11 @@ impl SocketFile {
         let _ = fs::remove_dir_all(&private);
         bound
     }
+}
 
-    /// Where the socket lies.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
+/// What keeps a socket from being made and may go away by itself: a full or read-only file system.
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem)
 }
 
 impl Drop for SocketFile {
@@ -119,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("run");
         let (_listener, file) = SocketFile::bind(&run_dir, "powqutyd").unwrap();
-        let mode = fs::metadata(file.path()).unwrap().permissions().mode();
+        let mode = fs::metadata(&file.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(fs::read_dir(&run_dir).unwrap().count(), 1, "the private directory is gone");
         drop(file);
@@ -174,7 +174,7 @@ mod tests {
         drop(listener);
         let (_listener, second) = SocketFile::bind(dir.path(), "powqutyd").unwrap();
         drop(first);
-        UnixStream::connect(second.path()).unwrap();
+        UnixStream::connect(&second.path).unwrap();
     }
 
     #[test]

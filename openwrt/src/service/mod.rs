@@ -40,9 +40,10 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -50,7 +51,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{json, Value};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 pub use error::{CallError, ErrorCode};
 pub use events::{Event, Events, SUBSCRIBER_QUEUE};
@@ -69,6 +70,9 @@ const SUBSCRIBE: &str = "subscribe";
 
 /// The longest a method may take; what needs longer answers at once and reports by an event.
 const CALL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A socket that could not be made is tried again after this.
+const BIND_AGAIN: Duration = Duration::from_secs(5);
 
 const HELP_ARGS: &[Arg] = &[Arg::optional("method", ArgKind::Text, "only this method")];
 const SUBSCRIBE_ARGS: &[Arg] =
@@ -89,7 +93,8 @@ pub struct Service {
 pub struct Running {
     events: Events,
     counters: Rc<Counters>,
-    socket: SocketFile,
+    path: PathBuf,
+    socket: Place,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -177,7 +182,8 @@ impl Service {
 
     /// Serves the socket `<run_dir>/<daemon>.sock` (mode 0600) and, whenever there is a ubusd at `ubus`, the
     /// ubus object, until the result is dropped. Must be called within a `LocalSet` of a current-thread
-    /// runtime.
+    /// runtime. A `run_dir` that is full or cannot be written to costs the socket alone, until it can: what a daemon is
+    /// for does not depend on being asked.
     ///
     /// # Errors
     /// When the socket cannot be bound: `AddrInUse` if another process serves it. The message names the path.
@@ -190,16 +196,51 @@ impl Service {
     /// # Errors
     /// As [`Service::start`].
     pub fn start_on(self, run_dir: &Path, ubus: &ubus::Client) -> io::Result<Running> {
-        let (listener, socket) = SocketFile::bind(run_dir, self.daemon)?;
-        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let (run_dir, daemon, limits) = (run_dir.to_owned(), self.daemon, self.limits);
+        let path = run_dir.join(format!("{daemon}.sock"));
+        let socket = Rc::new(RefCell::new(None));
+        let listener = match bind(&run_dir, daemon, &socket) {
+            Ok(listener) => Some(listener),
+            Err(error) if bind::may_pass(&error) => {
+                log::error!("there is no service socket until this has passed: {error}");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let events = self.table.events.clone();
         let table = Rc::new(self.table);
         let counters = Rc::new(Counters::default());
-        let tasks = vec![
-            spawn(socket::serve(listener, Rc::clone(&table), self.limits, Rc::clone(&counters))),
-            spawn(bus::serve(ubus.clone(), table)),
-        ];
-        Ok(Running { events, counters, socket, tasks })
+        let (on_socket, counted, place) = (Rc::clone(&table), Rc::clone(&counters), Rc::clone(&socket));
+        let serve = async move {
+            let listener = match listener {
+                Some(listener) => listener,
+                None => bind_later(&run_dir, daemon, &place).await,
+            };
+            socket::serve(listener, on_socket, limits, counted).await;
+        };
+        let tasks = vec![spawn(serve), spawn(bus::serve(ubus.clone(), table))];
+        Ok(Running { events, counters, path, socket, tasks })
+    }
+}
+
+type Place = Rc<RefCell<Option<SocketFile>>>;
+
+fn bind(run_dir: &Path, daemon: &str, place: &Place) -> io::Result<tokio::net::UnixListener> {
+    let (listener, file) = SocketFile::bind(run_dir, daemon)?;
+    *place.borrow_mut() = Some(file);
+    tokio::net::UnixListener::from_std(listener)
+}
+
+async fn bind_later(run_dir: &Path, daemon: &str, place: &Place) -> tokio::net::UnixListener {
+    loop {
+        sleep(BIND_AGAIN).await;
+        match bind(run_dir, daemon, place) {
+            Ok(listener) => {
+                log::info!("the service socket is there now");
+                return listener;
+            }
+            Err(error) => crate::log_repeated!(log::Level::Error, "no service socket: {error}"),
+        }
     }
 }
 
@@ -211,7 +252,7 @@ impl Running {
 
     /// Where the socket lies.
     pub fn socket(&self) -> &Path {
-        self.socket.path()
+        &self.path
     }
 
     /// Counters since the start.
@@ -232,6 +273,7 @@ impl Drop for Running {
         for task in &self.tasks {
             task.abort();
         }
+        self.socket.borrow_mut().take();
     }
 }
 
