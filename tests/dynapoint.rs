@@ -8,6 +8,8 @@ mod air;
 mod checks;
 #[path = "dynapoint/cost.rs"]
 mod cost;
+#[path = "dynapoint/faults.rs"]
+mod faults;
 #[path = "dynapoint/links.rs"]
 mod links;
 #[path = "dynapoint/netifd_double.rs"]

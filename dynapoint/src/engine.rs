@@ -2,6 +2,8 @@
 //! A rule with its checks: the state machine, the round under way, and what the checks found last.
 
 use std::cell::RefCell;
+use std::fs::File;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -198,6 +200,10 @@ impl Engine {
         }
         self.start_jobs(&start, network);
         match verdict {
+            // What went wrong may have been the router's own trouble.
+            Some((verdict, _)) if !verdict.state().is_up() && self.lacks_room() => {
+                self.observe(Observation::NotMade, network, now)
+            }
             Some((verdict, reason)) => self.observe(Observation::Round(verdict, reason), network, now),
             None => Vec::new(),
         }
@@ -215,6 +221,13 @@ impl Engine {
         let mut transitions = Vec::new();
         for action in rule.on(observation, now, chance) {
             match action {
+                Action::Probe if self.lacks_room() => {
+                    self.running = None;
+                    if let Some(rule) = &mut self.rule {
+                        // It only puts the round off.
+                        let _ = rule.on(Observation::NotMade, now, chance);
+                    }
+                }
                 Action::Probe => self.start_round(network, now),
                 Action::Announce(transition) => {
                     self.transitions = self.transitions.saturating_add(1);
@@ -223,6 +236,16 @@ impl Engine {
             }
         }
         transitions
+    }
+
+    /// Whether a round would fail for lack of file descriptors, which says nothing about the Internet.
+    fn lacks_room(&self) -> bool {
+        // A connection each, and what a script takes.
+        let wanted = self.records.len() * 2 + 4;
+        let taken: Result<Vec<File>, io::Error> = (0..wanted).map(|_| File::open("/")).collect();
+        let Err(error) = taken else { return false };
+        openwrt::log_repeated!(log::Level::Warn, "{}: no checks are made: {error}", self.config.name);
+        true
     }
 
     fn start_round(&mut self, network: &Rc<RefCell<Network>>, now: Moment) {

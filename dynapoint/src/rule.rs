@@ -22,6 +22,8 @@ pub const FLAP_WINDOW: Duration = Duration::from_secs(600);
 /// for so long rounds go on at the retry interval although nothing has passed yet.
 pub const LINK_SETTLES: Duration = Duration::from_secs(30);
 
+/// A round that could not be made is tried again after this at the earliest.
+const NOT_MADE_AGAIN: Duration = Duration::from_secs(1);
 /// So many drops within [`FLAP_WINDOW`] are flapping.
 pub const FLAP_COUNT: usize = 3;
 
@@ -91,7 +93,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    fn state(self) -> State {
+    pub(crate) fn state(self) -> State {
         match self {
             Self::Online => State::Online,
             Self::Degraded => State::Degraded,
@@ -146,6 +148,8 @@ pub enum Observation {
     LinkLost(String),
     /// The link that counts is back, or has changed.
     LinkChanged,
+    /// The round could not be made for lack of something of the router's own: it says nothing.
+    NotMade,
     /// Somebody wants a round now.
     CheckNow,
     /// Somebody wants this state, until then or until [`Observation::Release`].
@@ -317,6 +321,11 @@ impl Rule {
                     self.round = Round::Due(now);
                 }
                 self.round_wanted(now);
+            }
+            Observation::NotMade => {
+                if matches!(self.round, Round::Running { .. }) {
+                    self.round = Round::Due(now + self.timing.retry_interval.max(NOT_MADE_AGAIN));
+                }
             }
             Observation::CheckNow => self.round_wanted(now),
             Observation::Force(state, until) => {

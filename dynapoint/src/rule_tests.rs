@@ -379,3 +379,18 @@ proptest! {
         prop_assert_eq!(rule.state(), wanted);
     }
 }
+
+#[test]
+fn a_round_that_could_not_be_made_says_nothing_and_comes_again() {
+    let mut rule = Rule::new(original(60, 1), Duration::ZERO);
+    assert_eq!(rule.on(Observation::Time, S, 0.0), [Action::Probe]);
+    assert_eq!(rule.on(Observation::NotMade, S * 2, 0.0), []);
+    assert_eq!((rule.state(), rule.next_round()), (State::Unknown, Some(S * 62)));
+    rule.retime(shipped(), S * 10);
+    assert_eq!(rule.on(Observation::Time, S * 10, 0.0), [Action::Probe]);
+    assert_eq!(rule.on(Observation::NotMade, S * 10, 0.0), []);
+    assert_eq!(rule.next_round(), Some(S * 12));
+    // Late, and of no use any more.
+    assert_eq!(rule.on(Observation::NotMade, S * 11, 0.0), []);
+    assert_eq!(rule.next_round(), Some(S * 12));
+}

@@ -25,6 +25,8 @@ use crate::wireless::switch::Switch;
 
 /// netifd's interfaces are waited for so long before the first link is judged.
 const NETIFD_PATIENCE: Duration = Duration::from_secs(3);
+/// Links and routes that could not be read are read again after this.
+const READ_AGAIN: Duration = Duration::from_secs(1);
 const METRICS_INTERVAL: Duration = Duration::from_secs(15);
 /// Of the 2 s that procd grants, what hostapd may take to be put back.
 const RESTORE_TIME: Duration = Duration::from_millis(1500);
@@ -54,7 +56,7 @@ pub async fn run(common: Common) -> io::Result<()> {
     daemon.prepare();
     let running = service.start(&daemon.common.run_dir, &daemon.common.ubus)?;
 
-    let mut monitor = watch(&daemon);
+    let mut watch = Watch::start(&daemon);
     let (found, mut dumps) = mpsc::unbounded_channel();
     if has_ubus {
         let first = timeout(NETIFD_PATIENCE, first_dump(&bus)).await.unwrap_or_default();
@@ -80,7 +82,7 @@ pub async fn run(common: Common) -> io::Result<()> {
                 Signal::Reload => { daemon.reload(); }
                 Signal::Stop => break,
             },
-            event = next_event(&mut monitor) => on_event(&daemon, event),
+            event = watch.next() => watch.on_event(&daemon, event),
             Some(interfaces) = dumps.recv() => {
                 daemon.network.borrow_mut().interfaces = interfaces;
                 daemon.on_network(None);
@@ -112,22 +114,97 @@ async fn until(due: Option<tokio::time::Instant>) {
     }
 }
 
-/// Starts to listen, then reads what there is: so nothing in between is missed.
-fn watch(daemon: &Daemon) -> Option<Monitor> {
-    let monitor = Monitor::new(Topics { links: true, routes: true, ..Topics::default() });
-    let monitor = match monitor {
-        Ok(monitor) => Some(monitor),
-        Err(error) => {
-            log::warn!("links and routes are not watched: {error}");
-            None
-        }
-    };
-    dump(&mut daemon.network.borrow_mut(), true);
-    monitor
+/// Links and routes as the kernel tells them. What could not be read (no descriptor, no memory) is read again.
+struct Watch {
+    monitor: Option<Monitor>,
+    /// When what could not be read is tried again.
+    again: Option<tokio::time::Instant>,
 }
 
-/// Reads routes, and with `links` devices, anew.
-pub(crate) fn dump(network: &mut Network, links: bool) {
+impl Watch {
+    /// Starts to listen, then reads what there is: so nothing in between is missed.
+    fn start(daemon: &Daemon) -> Self {
+        let mut watch = Self { monitor: None, again: None };
+        watch.listen();
+        watch.read(daemon, true);
+        watch
+    }
+
+    fn listen(&mut self) {
+        match Monitor::new(Topics { links: true, routes: true, ..Topics::default() }) {
+            Ok(monitor) => self.monitor = Some(monitor),
+            Err(error) => {
+                openwrt::log_repeated!(log::Level::Warn, "links and routes are not watched: {error}");
+                self.again = Some(tokio::time::Instant::now() + READ_AGAIN);
+            }
+        }
+    }
+
+    fn read(&mut self, daemon: &Daemon, links: bool) {
+        // A later reading of routes alone does not make up for links that could not be read.
+        let links = links || self.again.is_some();
+        self.again = None;
+        if self.monitor.is_none() {
+            self.listen();
+        }
+        if !dump(&mut daemon.network.borrow_mut(), links) {
+            self.again = Some(tokio::time::Instant::now() + READ_AGAIN);
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let again = self.again;
+        let Some(monitor) = &mut self.monitor else {
+            until(again).await;
+            return Event::Overrun;
+        };
+        let heard = tokio::select! {
+            heard = monitor.next() => heard,
+            () = until(again) => return Event::Overrun,
+        };
+        heard.unwrap_or_else(|error| {
+            log::warn!("links and routes are not heard: {error}");
+            self.monitor = None;
+            Event::Overrun
+        })
+    }
+
+    fn on_event(&mut self, daemon: &Daemon, event: Event) {
+        let read = Instant::now();
+        let changed = match event {
+            Event::Overrun => {
+                self.read(daemon, true);
+                daemon.switch.moved();
+                true
+            }
+            Event::Change(Change { removed, object: Object::Link(link) }) => {
+                let name = link.name.clone();
+                let new = !removed && daemon.network.borrow().link(&name).is_none();
+                let changed = if removed {
+                    daemon.network.borrow_mut().remove_link(link.index);
+                    true
+                } else {
+                    daemon.network.borrow_mut().set_link(link)
+                };
+                if changed && daemon.switch.may_concern(&name, new) {
+                    daemon.switch.moved();
+                }
+                changed
+            }
+            Event::Change(Change { object: Object::Route(route), .. }) if Network::counts(&route) => {
+                self.read(daemon, false);
+                true
+            }
+            Event::Change(_) => false,
+        };
+        if changed {
+            daemon.on_network(Some(read));
+        }
+    }
+}
+
+/// Reads routes, and with `links` devices, anew; says whether that worked.
+pub(crate) fn dump(network: &mut Network, links: bool) -> bool {
     let read = || -> Result<_, openwrt::netlink::Error> {
         let mut connection = Connection::route()?;
         let found = if links { Some(connection.links()?) } else { None };
@@ -140,53 +217,12 @@ pub(crate) fn dump(network: &mut Network, links: bool) {
             }
             network.set_routes(routes);
         }
-        Err(error) => openwrt::log_repeated!(log::Level::Warn, "links and routes cannot be read: {error}"),
-    }
-}
-
-async fn next_event(monitor: &mut Option<Monitor>) -> Event {
-    let Some(listening) = monitor else { return std::future::pending().await };
-    match listening.next().await {
-        Ok(event) => event,
         Err(error) => {
-            log::warn!("links and routes are not watched any more: {error}");
-            *monitor = None;
-            Event::Overrun
+            openwrt::log_repeated!(log::Level::Warn, "links and routes cannot be read: {error}");
+            return false;
         }
     }
-}
-
-fn on_event(daemon: &Daemon, event: Event) {
-    let read = Instant::now();
-    let changed = match event {
-        Event::Overrun => {
-            dump(&mut daemon.network.borrow_mut(), true);
-            daemon.switch.moved();
-            true
-        }
-        Event::Change(Change { removed, object: Object::Link(link) }) => {
-            let name = link.name.clone();
-            let new = !removed && daemon.network.borrow().link(&name).is_none();
-            let changed = if removed {
-                daemon.network.borrow_mut().remove_link(link.index);
-                true
-            } else {
-                daemon.network.borrow_mut().set_link(link)
-            };
-            if changed && daemon.switch.may_concern(&name, new) {
-                daemon.switch.moved();
-            }
-            changed
-        }
-        Event::Change(Change { object: Object::Route(route), .. }) if Network::counts(&route) => {
-            dump(&mut daemon.network.borrow_mut(), false);
-            true
-        }
-        Event::Change(_) => false,
-    };
-    if changed {
-        daemon.on_network(Some(read));
-    }
+    true
 }
 
 async fn first_dump(bus: &ubus::Client) -> Vec<interfaces::Interface> {

@@ -2,6 +2,7 @@
 //! The ground a check stands on: device, resolvers, routes. And what all network checks share: resolving a name,
 //! opening a connection, saying in words why it failed.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Ground {
     pub device: Option<String>,
     /// Resolvers of the interface it is bound to.
     pub resolvers: Vec<IpAddr>,
+    /// The name and the resolver whose answer is waited for.
+    asked: RefCell<Option<(String, IpAddr)>>,
 }
 
 impl Ground {
@@ -34,14 +37,27 @@ impl Ground {
     /// # Errors
     /// Why there is none.
     pub fn find(network: &Network, interface: Option<&str>) -> Result<Self, String> {
-        let Some(interface) = interface else { return Ok(Self { device: None, resolvers: Vec::new() }) };
+        let Some(interface) = interface else { return Ok(Self::new(None, Vec::new())) };
         let device = network.device(interface)?.to_owned();
         if network.link(&device).is_none() {
             return Err(format!("there is no device {device}"));
         }
         let resolvers =
             network.interface(interface).map_or_else(Vec::new, |interface| interface.resolvers.clone());
-        Ok(Self { device: Some(device), resolvers })
+        Ok(Self::new(Some(device), resolvers))
+    }
+
+    fn new(device: Option<String>, resolvers: Vec<IpAddr>) -> Self {
+        Self { device, resolvers, asked: RefCell::new(None) }
+    }
+
+    /// What a check whose time is up was waiting for, in words.
+    #[must_use]
+    pub fn waited_for(&self) -> String {
+        match &*self.asked.borrow() {
+            Some((name, resolver)) => format!("no answer of resolver {resolver}, asked for {name},"),
+            None => "no answer".to_owned(),
+        }
     }
 
     /// Opens a connection.
@@ -113,7 +129,12 @@ impl Ground {
             let [high, low] = random();
             let id = u16::from_be_bytes([high, low]);
             let question = dns::question(id, name, family).ok_or("it is no name")?;
-            match timeout(RESOLVER_PATIENCE, self.ask_one(&question, *resolver)).await {
+            *self.asked.borrow_mut() = Some((name.to_owned(), resolver.ip()));
+            let answer = timeout(RESOLVER_PATIENCE, self.ask_one(&question, *resolver)).await;
+            if answer.is_ok() {
+                *self.asked.borrow_mut() = None;
+            }
+            match answer {
                 Ok(Ok(Answer::Truncated)) => return self.ask_over_tcp(&question, *resolver).await,
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(reason)) if refused + 1 >= resolvers.len() * 2 => return Err(reason),

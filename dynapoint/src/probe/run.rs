@@ -51,10 +51,7 @@ pub async fn run(check: &Check, family: Option<Family>, context: &Context) -> Fi
     let begin = Instant::now();
     let outcome = match not_in_this_family(check, family, context) {
         Some(reason) => Outcome::Skipped(reason),
-        None => match timeout(check.timeout, attempt(check, family, context)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Outcome::Failed(format!("no answer within {}", seconds(check.timeout))),
-        },
+        None => within_its_time(check, family, context).await,
     };
     let asked = !matches!(outcome, Outcome::Skipped(_));
     Finding { outcome, latency: asked.then(|| begin.elapsed()) }
@@ -73,22 +70,28 @@ fn not_in_this_family(check: &Check, family: Option<Family>, context: &Context) 
     (!has(family) && has(other)).then(|| format!("no {family} default route"))
 }
 
-async fn attempt(check: &Check, family: Option<Family>, context: &Context) -> Outcome {
+async fn within_its_time(check: &Check, family: Option<Family>, context: &Context) -> Outcome {
     let ground = match Ground::find(&context.network.borrow(), check.interface.as_deref()) {
         Ok(ground) => ground,
         Err(reason) => return Outcome::Failed(reason),
     };
+    let outcome = timeout(check.timeout, attempt(check, family, &ground, context)).await;
+    let late = |_| Outcome::Failed(format!("{} within {}", ground.waited_for(), seconds(check.timeout)));
+    outcome.unwrap_or_else(late)
+}
+
+async fn attempt(check: &Check, family: Option<Family>, ground: &Ground, context: &Context) -> Outcome {
     let lane = family.unwrap_or(Family::V4);
     let result = match &check.kind {
-        Kind::Http(url, expect) => get(url, expect, lane, &ground).await,
-        Kind::Dns { name, resolver } => dns(name, *resolver, lane, &ground).await,
-        Kind::Icmp(host) => ping(host, lane, &ground).await,
-        Kind::Tcp(host, port) => tcp(host, *port, lane, &ground).await,
-        Kind::Route => route(lane, &ground, context),
+        Kind::Http(url, expect) => get(url, expect, lane, ground).await,
+        Kind::Dns { name, resolver } => dns(name, *resolver, lane, ground).await,
+        Kind::Icmp(host) => ping(host, lane, ground).await,
+        Kind::Tcp(host, port) => tcp(host, *port, lane, ground).await,
+        Kind::Route => route(lane, ground, context),
         Kind::Carrier => carrier(check, context),
-        Kind::Neighbour(address) => neighbour(*address, lane, &ground, context).await,
+        Kind::Neighbour(address) => neighbour(*address, lane, ground, context).await,
         Kind::Batman { device, lower, upper } => batman::check(device, *lower, *upper, context),
-        Kind::Script(program) => script(program, check, &ground, context).await,
+        Kind::Script(program) => script(program, check, ground, context).await,
     };
     result.unwrap_or_else(|outcome| outcome)
 }

@@ -4,6 +4,7 @@
 //! Three sources say what there is: netifd (which section has which device), hostapd (which BSSes it has, under which
 //! name, with how many clients) and the carrier of the device, which is on exactly while the BSS sends beacons.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -37,6 +38,8 @@ pub struct Radio {
     addresses: SmallMap<String, String>,
     /// phy of a `wifi-device`.
     phys: SmallMap<String, String>,
+    /// Why hostapd could not be asked, though it is there.
+    trouble: RefCell<Option<String>>,
 }
 
 /// What was seen: for the planner, and for status.
@@ -46,6 +49,8 @@ pub struct Sight {
     pub air: Air,
     /// Sections without a slot.
     pub missing: Vec<Missing>,
+    /// Why not everything could be seen that may be there.
+    pub trouble: Option<String>,
 }
 
 /// A section that hostapd has nothing for.
@@ -71,6 +76,7 @@ impl Radio {
             pending: SmallMap::new(),
             addresses: SmallMap::new(),
             phys: SmallMap::new(),
+            trouble: RefCell::new(None),
         }
     }
 
@@ -121,6 +127,7 @@ impl Radio {
             sight.air.slots.push(slot(&managed.ap.section, &ifname, status.as_ref()));
             seen.extend(status);
         }
+        sight.trouble = self.trouble.take();
         sight
     }
 
@@ -145,7 +152,15 @@ impl Radio {
     }
 
     async fn status(&self, ifname: &str) -> Option<Status> {
-        let control = Control::connect(&self.hostapd_dir, ifname).ok()?;
+        let control = match Control::connect(&self.hostapd_dir, ifname) {
+            Ok(control) => control,
+            Err(error) => {
+                if !error.is_absence() {
+                    *self.trouble.borrow_mut() = Some(format!("{ifname}: {error}"));
+                }
+                return None;
+            }
+        };
         let status = Status::parse(&control.ask("STATUS").await.ok()?);
         status.bsses.iter().any(|bss| bss.ifname == ifname).then_some(status)
     }
@@ -244,18 +259,30 @@ impl Radio {
             Some(name.to_owned())
         });
         let phy = phy.ok_or_else(|| format!("the phy of {radio} is not known"))?;
-        let path = self.write_config(ifname, &config).map_err(|error| format!("{ifname}: {error}"))?;
         let global = self.control(GLOBAL)?;
-        let from_file = format!("ADD bss_config={phy}:{}", path.display());
-        let answer = match global.order("ADD", &from_file).await {
+        let written = self.write_config(ifname, &config);
+        let answer = match &written {
+            Ok(path) => global.order("ADD", &format!("ADD bss_config={phy}:{}", path.display())).await,
+            Err(_) => Err(Error::Refused("ADD", String::new())),
+        };
+        let answer = match answer {
             // OpenWrt's hostapd sees nothing of our files in its jail, but takes a configuration as it is.
             Err(Error::Refused(..)) => {
                 global.order("ADD", &format!("ADD bss_config={phy}:data:{config}")).await
             }
             answer => answer,
         };
-        let _ = fs::remove_file(&path);
-        answer.map_err(say)
+        match (written, answer) {
+            (Ok(path), answer) => {
+                let _ = fs::remove_file(&path);
+                answer.map_err(say)
+            }
+            (Err(_), Ok(())) => Ok(()),
+            (Err(error), Err(refused)) => {
+                let directory = self.run_dir.join("dynapoint");
+                Err(format!("{}: {error}; and without a file: {refused}", directory.display()))
+            }
+        }
     }
 
     /// The radios' configurations as netifd wrote them.
@@ -285,7 +312,11 @@ impl Radio {
         let path = directory.join(format!("{ifname}.conf"));
         let _ = fs::remove_file(&path);
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        file.write_all(text.as_bytes())?;
+        if let Err(error) = file.write_all(text.as_bytes()) {
+            // Half a file is of no use, and it may hold half a key.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         Ok(path)
     }
 }

@@ -46,6 +46,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+impl Error {
+    /// Nobody is there, which is no trouble of ours.
+    #[must_use]
+    pub fn is_absence(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        matches!(self, Self::Unreachable(error) if matches!(error.kind(), ConnectionRefused | NotFound))
+    }
+}
+
 /// A command, behind the name that stands for it in errors.
 pub type Command = (&'static str, String);
 

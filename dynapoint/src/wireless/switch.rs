@@ -252,7 +252,11 @@ impl Switch {
         let sight = if acted { self.look_and_plan(&mut radio, &wishes).await.0 } else { sight };
         let mut report = self.report.borrow_mut();
         report.sight = sight;
-        if !failed {
+        if let Some(trouble) = report.sight.trouble.take() {
+            failed = true;
+            openwrt::log_repeated!(log::Level::Warn, "the air cannot be looked at: {trouble}");
+            report.last_error = Some(trouble);
+        } else if !failed {
             report.last_error = None;
         }
         report.held = plan.held.iter().map(|held| (held.section.clone(), held.reason.clone())).collect();

@@ -252,7 +252,11 @@ impl Shared {
             return Some(());
         }
         let file = command.strip_prefix("ADD bss_config=phy0:")?;
-        let config = fs::read_to_string(file).ok()?;
+        // `data:` is OpenWrt's addition.
+        let config = match file.strip_prefix("data:") {
+            Some(config) => config.to_owned(),
+            None => fs::read_to_string(file).ok()?,
+        };
         let value = |key: &str| config.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
         let ssid = from_hex(value("ssid2")?)?;
         if value("ctrl_interface").map(Path::new) != Some(&self.directory) {
