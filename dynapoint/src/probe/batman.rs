@@ -22,21 +22,33 @@ pub(super) fn check(device: &str, lower: f64, upper: f64, context: &Context) -> 
     judge(best, lower, upper, context.last.as_ref())
 }
 
-/// The quality of the chosen gateway: TQ (0–255) with BATMAN_IV, Mbit/s with BATMAN_V.
+/// The quality of the best gateway: TQ (0–255) with BATMAN_IV, Mbit/s with BATMAN_V.
+///
+/// Only a node with `gw_mode client` chooses one. On any other the mesh still tells its gateways, and the best of them is
+/// the one that counts here.
 fn best_gateway(mesh: u32) -> Result<Option<f64>, Error> {
     let mut connection = Connection::generic()?;
     let family = Family::resolve(&mut connection, "batadv", 1)?;
     let request = family.request(GET_GATEWAYS, wire::DUMP).attribute_u32(MESH_IFINDEX, mesh);
-    let mut best = None;
+    let mut gateways = Vec::new();
     connection.exchange(request, |message| {
-        best = chosen(message)?.or(best);
+        gateways.extend(gateway(message)?);
         Ok(())
     })?;
-    Ok(best)
+    Ok(best(&gateways))
 }
 
-/// The quality in an answer to `BATADV_CMD_GET_GATEWAYS`, where it is about the gateway the mesh has chosen.
-fn chosen(message: &wire::Message<'_>) -> Result<Option<f64>, Error> {
+/// The chosen one, or else the one of the highest quality.
+fn best(gateways: &[(bool, f64)]) -> Option<f64> {
+    gateways
+        .iter()
+        .copied()
+        .reduce(|best, other| if other > best { other } else { best })
+        .map(|(_, quality)| quality)
+}
+
+/// Whether a gateway in an answer to `BATADV_CMD_GET_GATEWAYS` is the one the mesh has chosen, and its quality.
+fn gateway(message: &wire::Message<'_>) -> Result<Option<(bool, f64)>, Error> {
     let (mut chosen, mut quality) = (false, None);
     for attribute in Family::attributes(message)? {
         let attribute = attribute?;
@@ -48,7 +60,7 @@ fn chosen(message: &wire::Message<'_>) -> Result<Option<f64>, Error> {
             _ => {}
         }
     }
-    Ok(quality.filter(|_| chosen))
+    Ok(quality.map(|quality| (chosen, quality)))
 }
 
 fn judge(best: Option<f64>, lower: f64, upper: f64, last: Option<&Outcome>) -> Result<Outcome, Outcome> {
@@ -67,7 +79,7 @@ mod tests {
     use super::*;
 
     /// One gateway as the kernel tells it: genlmsghdr, an address, a quality, and whether it is the chosen one.
-    fn gateway(quality: (u16, &[u8]), best: bool) -> Vec<u8> {
+    fn told(quality: (u16, &[u8]), best: bool) -> Vec<u8> {
         let mut payload = vec![GET_GATEWAYS, 1, 0, 0];
         let mut attribute = |kind: u16, data: &[u8]| {
             payload.extend(u16::try_from(4 + data.len()).unwrap().to_ne_bytes());
@@ -84,17 +96,24 @@ mod tests {
     }
 
     #[test]
-    fn the_quality_is_that_of_the_chosen_gateway() {
-        let read = |payload: &[u8]| chosen(&wire::Message { kind: 30, flags: 2, sequence: 1, payload });
-        assert_eq!(read(&gateway((TQ, &[201]), true)).unwrap(), Some(201.0));
-        assert_eq!(read(&gateway((TQ, &[201]), false)).unwrap(), None);
-        assert_eq!(read(&gateway((THROUGHPUT, &125_u32.to_ne_bytes()), true)).unwrap(), Some(12.5));
-        let whole = gateway((TQ, &[201]), true);
+    fn a_gateway_is_read_with_its_quality() {
+        let read = |payload: &[u8]| gateway(&wire::Message { kind: 30, flags: 2, sequence: 1, payload });
+        assert_eq!(read(&told((TQ, &[201]), true)).unwrap(), Some((true, 201.0)));
+        assert_eq!(read(&told((TQ, &[201]), false)).unwrap(), Some((false, 201.0)));
+        assert_eq!(read(&told((THROUGHPUT, &125_u32.to_ne_bytes()), true)).unwrap(), Some((true, 12.5)));
+        let whole = told((TQ, &[201]), true);
         for length in 0..whole.len() {
-            // Cut anywhere it is an error or no gateway, never a wrong quality.
-            assert!(matches!(read(&whole[..length]), Err(_) | Ok(None)), "{length}");
+            // Cut anywhere it is an error, no gateway or not the chosen one, never a wrong quality.
+            assert!(matches!(read(&whole[..length]), Err(_) | Ok(None | Some((false, 201.0)))), "{length}");
         }
-        assert!(read(&gateway((THROUGHPUT, &[1, 2]), true)).is_err());
+        assert!(read(&told((THROUGHPUT, &[1, 2]), true)).is_err());
+    }
+
+    #[test]
+    fn the_chosen_gateway_counts_and_without_one_the_best() {
+        assert_eq!(best(&[(false, 250.0), (true, 90.0), (false, 120.0)]), Some(90.0));
+        assert_eq!(best(&[(false, 30.0), (false, 120.0), (false, 90.0)]), Some(120.0));
+        assert_eq!(best(&[]), None);
     }
 
     #[test]
