@@ -252,3 +252,24 @@ fn the_list_is_empty_when_everything_has_ended() {
         assert_eq!(daemon.call("connections", &json!({})).unwrap()["total"], 0);
     }
 }
+
+#[test]
+fn a_name_that_is_none_is_told_as_such() {
+    let bed = Bed::new();
+    let _server = bed.start_server("");
+    let client = bed.start_client("\toption mode 'socks'\n\toption fallback 'block'", "");
+    let mut stream = connect(&bed.r1, "127.0.0.1:1088".parse().unwrap());
+    // The far end resolves it: RFC 2606 2 keeps this name for ever without an address.
+    let name = b"no-such-host.invalid";
+    let mut request = vec![5, 1, 0, 5, 1, 0, 3, u8::try_from(name.len()).unwrap()];
+    request.extend(name);
+    request.extend(80u16.to_be_bytes());
+    stream.write_all(&request).unwrap();
+    stream.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(answer[..4], [5, 0, 5, 4], "no authentication, then RFC 1928 6: host unreachable");
+    // It was the tunnel's answer.
+    let status = client.wait_for_status("the refusal", |status| status["counters"]["refused"] == 1);
+    assert_eq!(status["counters"]["blocked"], 0, "{status:#}");
+}

@@ -58,6 +58,9 @@ fn two_subflows_carry_their_shares() {
     for address in ["10.11.0.1:", "10.12.0.1:"] {
         assert!(sockets.lines().any(|line| line.contains(address)), "{sockets}");
     }
+    // The kernel's own view of the connection: one subflow beside its first.
+    let whole = bed.r1.run("ss -MnHi dst 203.0.113.2");
+    assert!(whole.contains("subflows:1 "), "{whole}");
     let listed = client.call("connections", &json!({})).unwrap();
     let subflows = listed["connections"][0]["subflows"].as_array().unwrap();
     assert_eq!(subflows.len(), 2, "{listed:#}");

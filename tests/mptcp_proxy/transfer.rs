@@ -155,3 +155,16 @@ fn the_list_shows_a_connection_with_its_target_and_bytes() {
     let listed = client.call("connections", &json!({})).unwrap();
     assert_eq!(listed["connections"][0]["tx_bytes"], 0, "early bytes are counted where they are relayed");
 }
+
+#[test]
+fn r2_itself_is_reached_through_the_proxy() {
+    let bed = Bed::new();
+    let server = bed.start_server("\tlist allow_target '10.2.0.1'");
+    let client = bed.start_client("\toption fallback 'block'", "");
+    let itself = service(&bed.r2, "10.2.0.1:0", echo);
+    let bytes = noise(500_000, 9);
+    assert!(exchange(&bed.connect(itself.address), bytes.clone()).unwrap() == bytes);
+    for (daemon, counter) in [(&client, "tunnelled"), (&server, "served")] {
+        assert_eq!(daemon.call("status", &json!({})).unwrap()["counters"][counter], 1);
+    }
+}
