@@ -21,6 +21,10 @@ mod manual;
 mod memory;
 #[path = "mptcp_proxy/paths.rs"]
 mod paths;
+#[path = "mptcp_proxy/protocols.rs"]
+mod protocols;
+#[path = "mptcp_proxy/raw.rs"]
+mod raw;
 #[path = "mptcp_proxy/speed.rs"]
 mod speed;
 #[path = "mptcp_proxy/transfer.rs"]

@@ -14,6 +14,8 @@ pub enum Denied {
     Private,
     /// It cannot be a target at all: unspecified, multicast, broadcast.
     Impossible,
+    /// The user may not send packets any more.
+    Revoked,
 }
 
 impl std::fmt::Display for Denied {
@@ -22,6 +24,7 @@ impl std::fmt::Display for Denied {
             Denied::Listed => "deny_target lists it",
             Denied::Private => "it is private: list it in allow_target if clients may reach it",
             Denied::Impossible => "no connection can lead there",
+            Denied::Revoked => "option other_protocols of its user is off now",
         })
     }
 }

@@ -390,7 +390,7 @@ async fn ask_target(stream: &mut TcpStream) -> io::Result<Target> {
     let result = loop {
         match socks::read_request(&received) {
             Ok((Command::Connect, target, used)) if used == received.len() => return Ok(target),
-            Ok((Command::UdpAssociate, ..)) => break Reply::CommandNotSupported,
+            Ok((Command::UdpAssociate | Command::Packets, ..)) => break Reply::CommandNotSupported,
             Ok(_) => break Reply::GeneralFailure,
             Err(socks::Error::Incomplete) => read_some(stream, &mut received).await?,
             Err(socks::Error::Invalid(reply)) => break reply,

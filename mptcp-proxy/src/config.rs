@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `/etc/config/mptcp-proxy` as a valid configuration.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,6 +15,10 @@ use crate::session::Key;
 /// The UCI package.
 pub const PACKAGE: &str = "mptcp-proxy";
 const DEFAULT_PORT: u16 = 1088;
+/// Shared address space (RFC 6598), where no LAN should be.
+const PACKET_POOL: Ipv4Addr = Ipv4Addr::new(100, 127, 88, 0);
+/// Unique local addresses (RFC 4193).
+const PACKET_POOL_V6: Ipv6Addr = Ipv6Addr::new(0xfd6d, 0x7074, 0x6370, 0, 0, 0, 0, 0);
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -31,6 +35,8 @@ pub struct Config {
     pub servers: Vec<Rc<Server>>,
     /// The ways to the servers.
     pub paths: Vec<PathConfig>,
+    /// Where clients' addresses for other protocols come from: IPv4, IPv6.
+    pub packet_pool: [Prefix; 2],
 }
 
 /// How traffic of the LAN is taken.
@@ -98,6 +104,8 @@ pub struct Client {
     pub udp: bool,
     /// A socket of the LAN that neither sends nor receives is forgotten after this.
     pub udp_timeout: Duration,
+    /// Packets that are neither TCP nor UDP are taken as well.
+    pub other_protocols: bool,
     /// Where dnsmasq may ask for names; 0 for nowhere.
     pub dns_port: u16,
     /// Names the uplink's resolvers, for the time no server answers.
@@ -153,6 +161,8 @@ pub struct User {
     pub key: Key,
     /// Relayed connections, at most.
     pub max_connections: usize,
+    /// May send packets that are neither TCP nor UDP.
+    pub other_protocols: bool,
 }
 
 /// What a path is used for, in the words of OpenMPTCProuter.
@@ -200,6 +210,10 @@ impl Config {
         let mut globals = Reader::new(PACKAGE, package.section("globals"), problems);
         let enabled = globals.flag("enabled", true);
         let alerts = alerts::Config::read(&mut globals);
+        let packet_pool = [
+            packet_pool(&mut globals, "packet_pool", Prefix { address: PACKET_POOL.into(), length: 24 }),
+            packet_pool(&mut globals, "packet_pool6", Prefix { address: PACKET_POOL_V6.into(), length: 64 }),
+        ];
         globals.finish();
         let upstreams: Vec<Rc<Upstream>> = package
             .of_kind("upstream")
@@ -246,7 +260,7 @@ impl Config {
                 );
             }
         }
-        Config { enabled, alerts, clients, servers, paths }
+        Config { enabled, alerts, clients, servers, paths, packet_pool }
     }
 }
 
@@ -326,6 +340,7 @@ impl Client {
             half_open_timeout: reader.duration("half_open_timeout", Duration::from_secs(1)..=DAY, MINUTE),
             udp: reader.flag("udp", true),
             udp_timeout: reader.duration("udp_timeout", Duration::from_secs(1)..=DAY, MINUTE),
+            other_protocols: reader.flag("other_protocols", false),
             dns_port: reader.integer("dns_port", 0..=u16::MAX, 0),
             resolv_file: resolv_file(&mut reader),
         };
@@ -369,14 +384,22 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Whether somebody may send it packets that are neither TCP nor UDP.
+    pub fn carries_packets(&self) -> bool {
+        self.users.iter().any(|user| user.other_protocols)
+    }
+}
+
 impl User {
     fn read(section: &Section, problems: &mut Problems) -> Option<(Option<String>, Self)> {
         let mut reader = Reader::new(PACKAGE, Some(section), problems);
         let server = reader.optional_text("server");
         let key = read_key(&mut reader);
         let max_connections = reader.integer("max_connections", 1..=1_000_000u32, 4096) as usize;
+        let other_protocols = reader.flag("other_protocols", false);
         reader.finish();
-        Some((server, User { name: section.name().into(), key: key?, max_connections }))
+        Some((server, User { name: section.name().into(), key: key?, max_connections, other_protocols }))
     }
 }
 
@@ -433,6 +456,25 @@ impl PathConfig {
 /// may ask us.
 fn resolv_file(reader: &mut Reader<'_>) -> PathBuf {
     reader.text("resolv_file", "/tmp/resolv.conf.d/resolv.conf.auto").into()
+}
+
+/// A network of the same family as the usual one, not so small that there is no room, and without host bits.
+fn packet_pool(reader: &mut Reader<'_>, option: &str, usual: Prefix) -> Prefix {
+    let read = |text: &str| {
+        let network: Prefix = text.trim().parse()?;
+        let (fits, length) = match (usual.address, network.address) {
+            (IpAddr::V4(_), IpAddr::V4(v4)) => {
+                (v4.to_bits().checked_shl(network.length.into()).unwrap_or(0) == 0, 8..=29)
+            }
+            (IpAddr::V6(_), IpAddr::V6(v6)) => {
+                (v6.to_bits().checked_shl(network.length.into()).unwrap_or(0) == 0, 32..=120)
+            }
+            _ => (false, 0..=0),
+        };
+        let fits = length.contains(&network.length) && fits;
+        fits.then_some(network).ok_or_else(|| format!("expected a network such as {usual}"))
+    };
+    reader.parsed(option, read).unwrap_or(usual)
 }
 
 fn read_key(reader: &mut Reader<'_>) -> Option<Key> {

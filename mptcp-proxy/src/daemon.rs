@@ -21,6 +21,8 @@ use crate::datagram::Datagrams;
 use crate::intercept::{self, Interception};
 use crate::interfaces::Interfaces;
 use crate::net;
+use crate::packet::entry::Entry;
+use crate::packet::exit::Exit;
 use crate::path::manager::Manager;
 use crate::path::Paths;
 use crate::server::Server;
@@ -64,13 +66,19 @@ pub struct Daemon {
     pub draining: Cell<bool>,
     clients: RefCell<Vec<RunningClient>>,
     servers: RefCell<Vec<RunningServer>>,
+    exit: RefCell<Option<RunningExit>>,
 }
+
+/// Where packets of other protocols go, with the task that brings answers back.
+type RunningExit = (Rc<Exit>, Task);
 
 struct RunningClient {
     client: Rc<Client>,
     tasks: Vec<Task>,
     /// Tasks for datagrams and names, and the configuration they were made for.
     datagrams: ((bool, u16), Vec<Task>),
+    /// Packets of other protocols, and the task that carries them.
+    packets: Option<(Rc<Entry>, Task)>,
     upstreams: Vec<RunningUpstream>,
     /// What the table was made from; `None` while it is not up.
     intercepting: Option<String>,
@@ -128,6 +136,7 @@ impl Daemon {
             draining: Cell::new(false),
             clients: RefCell::default(),
             servers: RefCell::default(),
+            exit: RefCell::default(),
         })
     }
 
@@ -154,8 +163,10 @@ impl Daemon {
     pub async fn apply(&self) {
         let config = self.configuration.borrow().current().cloned();
         let config = config.filter(|config| config.enabled);
+        let pool = config.as_ref().map(|config| config.packet_pool);
         let (clients, servers, paths) =
             config.map(|config| (config.clients, config.servers, config.paths)).unwrap_or_default();
+        self.apply_exit(pool.filter(|_| servers.iter().any(|server| server.carries_packets())));
         self.apply_servers(&servers);
         self.paths.configure(if clients.is_empty() { &[] } else { &paths });
         let upstreams = clients.iter().flat_map(|client| &client.upstreams);
@@ -165,6 +176,21 @@ impl Daemon {
         self.apply_clients(&clients);
         self.manager.probe_servers(self.clients().iter().flat_map(|client| client.upstreams()).collect());
         self.intercept().await;
+    }
+
+    fn apply_exit(&self, pool: Option<[Prefix; 2]>) {
+        let mut exit = self.exit.borrow_mut();
+        if exit.as_ref().is_some_and(|(exit, _)| pool.is_none_or(|[v4, v6]| !exit.has(v4, v6))) {
+            if let Some((gone, _)) = exit.take() {
+                gone.take_down();
+            }
+            self.servers().iter().for_each(|server| server.set_packets(None));
+        }
+        let Some([v4, v6]) = pool.filter(|_| exit.is_none()) else { return };
+        match Exit::open(v4, v6) {
+            Ok(opened) => *exit = Some((opened.clone(), Task(spawn(opened.run())))),
+            Err(error) => log::error!("other protocols cannot be served: {error}"),
+        }
     }
 
     fn apply_servers(&self, wanted: &[Rc<config::Server>]) {
@@ -194,7 +220,11 @@ impl Daemon {
             }
         }
         let own = intercept::own_networks().map(|(_, addresses)| addresses).unwrap_or_default();
-        new.iter().for_each(|running| running.server.set_own_addresses(own.clone()));
+        let exit = self.exit();
+        for running in &new {
+            running.server.set_own_addresses(own.clone());
+            running.server.set_packets(exit.clone());
+        }
         self.servers.replace(new);
     }
 
@@ -211,13 +241,20 @@ impl Daemon {
             running.upstreams = self.upstreams(config, std::mem::take(&mut running.upstreams));
             let upstreams = running.upstreams.iter().map(|running| running.upstream.clone()).collect();
             running.client.reconfigure(config.clone(), upstreams);
+            let upstreams = running.client.upstreams();
+            match &running.packets {
+                Some((packets, _)) if takes_packets(config) => packets.reconfigure(config, upstreams),
+                Some(_) => stop_packets(&mut running.packets),
+                None => running.packets = self.start_packets(&running.client),
+            }
             if running.datagrams.0 != (config.udp, config.dns_port) {
                 running.datagrams.1.clear();
                 running.datagrams = start_datagrams(&running.client);
             }
             new.push(running);
         }
-        for gone in old {
+        for mut gone in old {
+            stop_packets(&mut gone.packets);
             if gone.intercepting.is_some() {
                 if let Err(error) = intercept::take_down(&gone.client.config()) {
                     log::warn!("client {}: {error}", gone.client.config().name);
@@ -236,10 +273,12 @@ impl Daemon {
                     let run = |listener| Task(spawn(client.clone().run(listener, None)));
                     let tasks = listeners.into_iter().map(run).collect();
                     let datagrams = start_datagrams(&client);
+                    let packets = self.start_packets(&client);
                     new.push(RunningClient {
                         client,
                         tasks,
                         datagrams,
+                        packets,
                         upstreams,
                         intercepting: None,
                         domains: None,
@@ -255,6 +294,20 @@ impl Daemon {
             }
         }
         self.clients.replace(new);
+    }
+
+    fn start_packets(&self, client: &Rc<Client>) -> Option<(Rc<Entry>, Task)> {
+        let config = client.config();
+        if !takes_packets(&config) || self.draining.get() {
+            return None;
+        }
+        match Entry::open(config.clone(), client.upstreams(), self.connections.clone()) {
+            Ok(entry) => Some((entry.clone(), Task(spawn(entry.run())))),
+            Err(error) => {
+                log::error!("client {}: other protocols cannot be taken: {error}", config.name);
+                None
+            }
+        }
     }
 
     fn upstreams(&self, config: &config::Client, mut old: Vec<RunningUpstream>) -> Vec<RunningUpstream> {
@@ -306,6 +359,9 @@ impl Daemon {
                 log::warn!("client {}: none of its interfaces has a device yet", config.name);
                 continue;
             }
+            if let Some((packets, _)) = &running.packets {
+                packets.set_network(&devices, &own);
+            }
             if running.intercepting.as_ref() == Some(&script) {
                 continue;
             }
@@ -333,6 +389,7 @@ impl Daemon {
             if config.mode == Mode::Socks {
                 running.tasks.clear();
             }
+            stop_packets(&mut running.packets);
         }
     }
 
@@ -364,6 +421,8 @@ impl Daemon {
     pub async fn stop(&self) {
         self.drain();
         self.servers.borrow_mut().iter_mut().for_each(|running| running.tasks.clear());
+        // Packets need no time to end.
+        self.apply_exit(None);
         let begun = Instant::now();
         while !self.connections.is_empty() && begun.elapsed() < GRACE {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -386,6 +445,18 @@ impl Daemon {
         self.manager.take_down();
     }
 
+    /// Where packets of other protocols go.
+    pub fn exit(&self) -> Option<Rc<Exit>> {
+        self.exit.borrow().as_ref().map(|(exit, _)| exit.clone())
+    }
+
+    /// What takes packets of other protocols: there is one device for it.
+    pub fn entry(&self) -> Option<Rc<Entry>> {
+        let clients = self.clients.borrow();
+        let found = clients.iter().find_map(|running| running.packets.as_ref());
+        found.map(|(entry, _)| entry.clone())
+    }
+
     /// The client halves.
     pub fn clients(&self) -> Vec<Rc<Client>> {
         self.clients.borrow().iter().map(|running| running.client.clone()).collect()
@@ -394,6 +465,17 @@ impl Daemon {
     /// The server halves.
     pub fn servers(&self) -> Vec<Rc<Server>> {
         self.servers.borrow().iter().map(|running| running.server.clone()).collect()
+    }
+}
+
+fn takes_packets(config: &config::Client) -> bool {
+    config.other_protocols && config.mode != Mode::Socks
+}
+
+fn stop_packets(packets: &mut Option<(Rc<Entry>, Task)>) {
+    if let Some((entry, task)) = packets.take() {
+        drop(task);
+        entry.take_down();
     }
 }
 

@@ -10,7 +10,10 @@ use crate::config::{self, Mode};
 use crate::daemon::Daemon;
 use crate::intercept::{self, Interception};
 use crate::net::{self, Outgoing};
+use crate::packet::entry::Standing;
+use crate::packet::{CLIENT_DEVICE, SERVER_DEVICE};
 use crate::path::{manager, Path};
+use crate::server::Server;
 use crate::upstream::State;
 
 /// A server has this long to take a connection over a path.
@@ -88,6 +91,10 @@ pub async fn examine(daemon: &Daemon) -> Vec<Check> {
     for server in &config.servers {
         checks.extend(congestion(server.congestion.as_deref()));
     }
+    for server in daemon.servers() {
+        checks.push(served(&server, daemon.connections.len()));
+    }
+    checks.extend(packets(daemon, &config));
     let paths = daemon.paths.all();
     if !config.clients.is_empty() && paths.len() < 2 {
         let detail = format!("{} configured", paths.len());
@@ -119,6 +126,87 @@ pub async fn examine(daemon: &Daemon) -> Vec<Check> {
         }
     }
     checks
+}
+
+/// What can be said of a server half from its own side.
+fn served(server: &Server, connections: usize) -> Check {
+    let (config, counters) = (server.config(), &server.counters);
+    let (served, plain) = (counters.served.get(), counters.without_mptcp.get());
+    let name = format!("server half {}", config.name);
+    let detail = format!(
+        "listens on {} for {} users; {connections} connections now, {served} served, {} unproven, {plain} without MPTCP",
+        config.listen,
+        config.users.len(),
+        counters.unproven.get()
+    );
+    if plain > 0 {
+        let remedy = "run the doctor on the clients: it says which of their paths strips MPTCP";
+        return Check::new(name, Verdict::Warn, detail, remedy);
+    }
+    Check::new(name, Verdict::Ok, detail, "")
+}
+
+/// Packets of other protocols, of both halves.
+fn packets(daemon: &Daemon, config: &config::Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let no_device = "install kmod-tun; /dev/net/tun has to be open to the daemon's user";
+    if config.clients.iter().any(|client| client.other_protocols && client.mode != Mode::Socks) {
+        let name = "other protocols (client)";
+        checks.push(match daemon.entry().map(|entry| entry.standing()) {
+            None => Check::new(name, Verdict::Fail, "there is no device", no_device),
+            Some(_) if is_strict(CLIENT_DEVICE) => Check::new(
+                name,
+                Verdict::Fail,
+                format!("rp_filter lets no answer in by {CLIENT_DEVICE}"),
+                "sysctl -w net.ipv4.conf.mptcp0.rp_filter=2",
+            ),
+            Some(Standing::Carried) => Check::new(
+                name,
+                Verdict::Ok,
+                format!("carried; the firewall has to forward from the LAN to {CLIENT_DEVICE}"),
+                "",
+            ),
+            Some(Standing::NoServer) => {
+                Check::new(name, Verdict::Warn, "no server carries them now", "see its line")
+            }
+            Some(Standing::Refused) => Check::new(
+                name,
+                Verdict::Fail,
+                "the server does not carry them for us",
+                "set `option other_protocols '1'` in our user's section on the server",
+            ),
+        });
+    }
+    if config.servers.iter().any(|server| server.carries_packets()) {
+        let name = "other protocols (server)";
+        checks.push(match daemon.exit() {
+            None => Check::new(name, Verdict::Fail, "there is no device", no_device),
+            Some(_) if sysctl("net/ipv4/ip_forward").as_deref() != Some("1") => Check::new(
+                name,
+                Verdict::Fail,
+                "this machine forwards nothing",
+                "sysctl -w net.ipv4.ip_forward=1",
+            ),
+            Some(exit) => Check::new(
+                name,
+                Verdict::Ok,
+                format!(
+                    "carried for {} clients now; the firewall has to forward from {SERVER_DEVICE}",
+                    exit.clients()
+                ),
+                "",
+            ),
+        });
+    }
+    checks
+}
+
+/// Whether packets have to come by the device that leads back to whom they are from. The stricter of both counts.
+fn is_strict(device: &str) -> bool {
+    let of = |name: &str| {
+        sysctl(&format!("net/ipv4/conf/{name}/rp_filter")).and_then(|text| text.parse::<u8>().ok())
+    };
+    of("all").max(of(device)) == Some(1)
 }
 
 fn kernel() -> Check {

@@ -47,27 +47,11 @@ pub struct Interception<'a> {
 impl Interception<'_> {
     /// The nft script of the chains; `draining` only keeps the packets of connections that are open.
     pub fn script(&self, draining: bool) -> String {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        let servers = self.client.upstreams.iter().map(|upstream| Prefix::host(upstream.address.ip()));
-        for prefix in self.client.bypass.iter().copied().chain(self.own.iter().copied()).chain(servers) {
-            let list = if prefix.address.is_ipv4() { &mut v4 } else { &mut v6 };
-            list.push(prefix.to_string());
-        }
-        v4.extend(SPECIAL_V4.map(str::to_owned));
-        v6.extend(SPECIAL_V6.map(str::to_owned));
-        let (mut sources_v4, mut sources_v6) = (Vec::new(), Vec::new());
-        for prefix in &self.client.bypass_sources {
-            let list = if prefix.address.is_ipv4() { &mut sources_v4 } else { &mut sources_v6 };
-            list.push(prefix.to_string());
-        }
         let devices: Vec<String> = self.devices.iter().map(|device| format!("\"{device}\"")).collect();
 
         let mut text = format!("add table inet {TABLE}\ndelete table inet {TABLE}\n");
         text.push_str(&format!("table inet {TABLE} {{\n"));
-        set(&mut text, "bypass4", "ipv4_addr", &v4);
-        set(&mut text, "bypass6", "ipv6_addr", &v6);
-        set(&mut text, "source4", "ipv4_addr", &sources_v4);
-        set(&mut text, "source6", "ipv6_addr", &sources_v6);
+        sets(&mut text, self.client, self.own);
         let hook = match self.client.mode {
             Mode::Redirect => "nat hook prerouting priority dstnat",
             Mode::Tproxy | Mode::Socks => "filter hook prerouting priority mangle",
@@ -95,17 +79,7 @@ impl Interception<'_> {
             text.push_str("\t}\n}\n");
             return text;
         }
-        if !self.client.bypass_domains.is_empty() {
-            let bit = bypass_bit(mark);
-            rule(&format!("meta mark & {bit:#x} == {bit:#x} return"));
-        }
-        rule("ip daddr @bypass4 return");
-        rule("ip6 daddr @bypass6 return");
-        rule("ip saddr @source4 return");
-        rule("ip6 saddr @source6 return");
-        for (first, last) in &self.client.bypass_ports {
-            rule(&format!("th dport {first}-{last} return"));
-        }
+        exceptions(self.client, "", &mut rule);
         let port = self.client.listen_port;
         match self.client.mode {
             Mode::Tproxy => {
@@ -131,6 +105,40 @@ impl Interception<'_> {
     }
 }
 
+/// The sets of what is left alone.
+pub(crate) fn sets(text: &mut String, client: &Client, own: &[Prefix]) {
+    let (mut v4, mut v6) = (SPECIAL_V4.map(str::to_owned).to_vec(), SPECIAL_V6.map(str::to_owned).to_vec());
+    let servers = client.upstreams.iter().map(|upstream| Prefix::host(upstream.address.ip()));
+    for prefix in client.bypass.iter().copied().chain(own.iter().copied()).chain(servers) {
+        let list = if prefix.address.is_ipv4() { &mut v4 } else { &mut v6 };
+        list.push(prefix.to_string());
+    }
+    let (mut sources_v4, mut sources_v6) = (Vec::new(), Vec::new());
+    for prefix in &client.bypass_sources {
+        let list = if prefix.address.is_ipv4() { &mut sources_v4 } else { &mut sources_v6 };
+        list.push(prefix.to_string());
+    }
+    set(text, "bypass4", "ipv4_addr", &v4);
+    set(text, "bypass6", "ipv6_addr", &v6);
+    set(text, "source4", "ipv4_addr", &sources_v4);
+    set(text, "source6", "ipv6_addr", &sources_v6);
+}
+
+/// The rules that leave those alone; `ported` selects the packets that have ports.
+pub(crate) fn exceptions(client: &Client, ported: &str, rule: &mut dyn FnMut(&str)) {
+    if !client.bypass_domains.is_empty() {
+        let bit = bypass_bit(client.mark);
+        rule(&format!("meta mark & {bit:#x} == {bit:#x} return"));
+    }
+    rule("ip daddr @bypass4 return");
+    rule("ip6 daddr @bypass6 return");
+    rule("ip saddr @source4 return");
+    rule("ip6 saddr @source6 return");
+    for (first, last) in &client.bypass_ports {
+        rule(&format!("{ported}th dport {first}-{last} return"));
+    }
+}
+
 /// The bit that marks packets to addresses dnsmasq has learned: the neighbour of our mark.
 fn bypass_bit(mark: u32) -> u32 {
     mark.rotate_left(1)
@@ -149,10 +157,10 @@ pub fn put_up_domains(client: &Client, anew: bool) -> io::Result<()> {
             "add table inet {DOMAINS}\n\
              add set inet {DOMAINS} domain4 {{ type ipv4_addr; size 65535; }}\n\
              add set inet {DOMAINS} domain6 {{ type ipv6_addr; size 65535; }}\n\
-             add chain inet {DOMAINS} prerouting {{ type filter hook prerouting priority mangle - 1; }}\n\
-             flush chain inet {DOMAINS} prerouting\n\
-             add rule inet {DOMAINS} prerouting ip daddr @domain4 meta mark set meta mark | {bit:#x}\n\
-             add rule inet {DOMAINS} prerouting ip6 daddr @domain6 meta mark set meta mark | {bit:#x}\n"
+             add chain inet {DOMAINS} first {{ type filter hook prerouting priority raw - 1; }}\n\
+             flush chain inet {DOMAINS} first\n\
+             add rule inet {DOMAINS} first ip daddr @domain4 meta mark set meta mark | {bit:#x}\n\
+             add rule inet {DOMAINS} first ip6 daddr @domain6 meta mark set meta mark | {bit:#x}\n"
         ));
     }
     nft(&text)

@@ -14,6 +14,7 @@ pub mod intercept;
 pub mod interfaces;
 pub mod lobby;
 pub mod net;
+pub mod packet;
 pub mod path;
 pub mod pool;
 pub mod record;

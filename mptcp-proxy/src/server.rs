@@ -20,12 +20,14 @@ use crate::connections::{Connections, Guard, Limits, Way};
 use crate::datagram::Datagrams;
 use crate::lobby::Lobby;
 use crate::net::{self, Outgoing};
+use crate::packet::exit::Exit;
+use crate::packet::pool::Lease;
 use crate::record::{Cipher, Opened, MAX_RECORD};
 use crate::relay::{self, Broken, Relay, Shield};
 use crate::session::{self, Welcome, ASK, ASK_LENGTH, HELLO, HELLO_LENGTH, PROBE_LENGTH};
 use crate::socks::{self, Command, Reply, Target};
 use crate::tickets::Tickets;
-use crate::udp::carrier::{Carrier, Receiver};
+use crate::udp::carrier;
 use crate::udp::{resolver, serve};
 use crate::wire::{self, Request};
 
@@ -69,6 +71,7 @@ pub struct Server {
     lobby: RefCell<Lobby>,
     /// The connections in the lobby, to send one away.
     waiting: RefCell<SmallMap<u32, Rc<Notify>>>,
+    packets: RefCell<Option<Rc<Exit>>>,
     /// What happened so far.
     pub counters: Counters,
 }
@@ -84,6 +87,7 @@ impl Server {
             own_addresses: RefCell::default(),
             lobby: RefCell::default(),
             waiting: RefCell::default(),
+            packets: RefCell::default(),
             counters: Counters::default(),
         })
     }
@@ -108,6 +112,11 @@ impl Server {
     /// The server's own addresses, which are no targets unless listed.
     pub fn set_own_addresses(&self, addresses: Vec<IpAddr>) {
         self.own_addresses.replace(addresses);
+    }
+
+    /// Where packets of other protocols go, if anywhere.
+    pub fn set_packets(&self, exit: Option<Rc<Exit>>) {
+        self.packets.replace(exit);
     }
 
     /// The timeouts of its connections.
@@ -287,7 +296,19 @@ impl Server {
         let tunnel = Rc::new(stream);
         guard.tunnel.replace(Some(tunnel.clone()));
         if request.command == Command::UdpAssociate && self.check_limits(user).is_ok() {
-            Box::pin(self.serve_datagrams(&tunnel, welcome, received, &guard)).await;
+            let opened = carrier::Opened::by_them(&tunnel, *welcome, received, &guard);
+            let resolve = |target: &Target| self.resolve_datagram(target);
+            if let Err(error) = Box::pin(serve::serve(opened, FLOW_LIMIT, resolve)).await {
+                log::debug!("datagrams of {}: {error}", guard.source);
+            }
+            return None;
+        }
+        if let Some((exit, lease)) = self.lease(user, &request) {
+            let opened = carrier::Opened::by_them(&tunnel, *welcome, received, &guard);
+            let check = |target: IpAddr| self.check_packet(&user.name, target);
+            if let Err(error) = Box::pin(exit.serve(opened, lease, &check)).await {
+                log::debug!("packets of {}: {error}", user.name);
+            }
             return None;
         }
         let connected = match self.check_limits(user) {
@@ -317,29 +338,38 @@ impl Server {
         Some((Box::new(relay), guard))
     }
 
-    /// Carries the datagrams of one lane until its tunnel ends.
-    async fn serve_datagrams(
-        &self,
-        tunnel: &Rc<TcpStream>,
-        welcome: Box<Welcome>,
-        received: Vec<u8>,
-        guard: &Guard,
-    ) {
-        let Welcome { cipher, mut sealer, opener, .. } = *welcome;
-        let (mut content, mut reply) = (Vec::new(), Vec::new());
-        socks::write_reply(Reply::Succeeded, net::any(false, 0), &mut content);
-        sealer.append(&content, &mut reply);
-        let (sealer, opener) = match cipher {
-            Cipher::None => (None, None),
-            Cipher::ChaCha20Poly1305 | Cipher::Aes256Gcm => (Some(sealer), Some(opener)),
-        };
-        let connection = Rc::clone(guard);
-        let carrier = Carrier::new(tunnel.clone(), connection, false, sealer, reply);
-        let receiver = Receiver { opener, reply: None, awaited: false, received };
-        let served = serve::serve(&carrier, receiver, FLOW_LIMIT, |target| self.resolve_datagram(target));
-        if let Err(error) = served.await {
-            log::debug!("datagrams of {}: {error}", guard.source);
+    /// A place for the packets of this user, where it may send any.
+    fn lease(&self, user: &config::User, request: &Request) -> Option<(Rc<Exit>, Lease)> {
+        if request.command != Command::Packets || self.check_limits(user).is_err() {
+            return None;
         }
+        // The connection may have waited in the client's pool since before the configuration was changed.
+        if !self.may_send_packets(&user.name) {
+            openwrt::log_repeated!(
+                log::Level::Warn,
+                "{}: other protocols refused: option other_protocols of its user is off",
+                user.name
+            );
+            increment(&self.counters.denied);
+            return None;
+        }
+        let exit = self.packets.borrow().clone()?;
+        let lease = exit.lease(&user.name, &request.target)?;
+        Some((exit, lease))
+    }
+
+    fn may_send_packets(&self, user: &str) -> bool {
+        let config = self.config.borrow();
+        config.users.iter().any(|known| *known.name == *user && known.other_protocols)
+    }
+
+    /// Whether a packet of this user may go there.
+    fn check_packet(&self, user: &str, target: IpAddr) -> Result<(), acl::Denied> {
+        if !self.may_send_packets(user) {
+            return Err(acl::Denied::Revoked);
+        }
+        let config = self.config.borrow();
+        acl::check(target, &config.allow, &config.deny, &self.own_addresses.borrow())
     }
 
     /// Where a datagram may go.

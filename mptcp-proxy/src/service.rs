@@ -12,6 +12,7 @@ use serde_json::{json, Value};
 use crate::connections::{Connection, Phase, Way};
 use crate::daemon::Daemon;
 use crate::doctor;
+use crate::packet;
 use crate::path::{Path, Paths, Standing};
 use crate::splice;
 use crate::sys;
@@ -159,6 +160,17 @@ pub fn status(daemon: &Daemon) -> Value {
         "draining": daemon.draining.get(),
         "servers": servers,
         "paths": paths(daemon),
+        "packets": {
+            "client": daemon.entry().map(|entry| json!({
+                "state": entry.standing().name(),
+                "addresses": entry.addresses().into_iter().flatten().map(|a| a.to_string()).collect::<Vec<_>>(),
+                "counters": describe_packets(&entry.counters),
+            })),
+            "server": daemon.exit().map(|exit| json!({
+                "clients": exit.clients(),
+                "counters": describe_packets(&exit.counters),
+            })),
+        },
         "counters": {
             "connections": daemon.connections.len(),
             "tunnelled": tunnelled,
@@ -183,6 +195,12 @@ pub fn status(daemon: &Daemon) -> Value {
             "dns_direct": dns[1],
         },
     })
+}
+
+fn describe_packets(counters: &packet::Counters) -> Value {
+    let dropped: serde_json::Map<String, Value> =
+        counters.dropped().map(|(reason, count)| (reason.to_owned(), count.into())).collect();
+    json!({ "sent": counters.sent.get(), "received": counters.received.get(), "dropped": dropped })
 }
 
 fn paths(daemon: &Daemon) -> Vec<Value> {

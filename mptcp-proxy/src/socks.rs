@@ -7,6 +7,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const VERSION: u8 = 5;
+/// Our own command.
+const PACKETS: u8 = 0x80;
 /// The longest request or reply: a name of 255 bytes.
 pub const MAX_MESSAGE: usize = 4 + 1 + 255 + 2;
 
@@ -35,6 +37,8 @@ pub enum Command {
     Connect,
     /// Datagrams, framed on the same stream.
     UdpAssociate,
+    /// IP packets, framed on the same stream (ours, not of the RFC).
+    Packets,
 }
 
 /// RFC 1928 6: how the request ended.
@@ -117,9 +121,10 @@ pub fn read_request(bytes: &[u8]) -> Result<(Command, Target, usize), Error> {
     if *version != VERSION {
         return Err(Error::Invalid(Reply::GeneralFailure));
     }
-    let command = match command {
+    let command = match *command {
         1 => Command::Connect,
         3 => Command::UdpAssociate,
+        PACKETS => Command::Packets,
         _ => return Err(Error::Invalid(Reply::CommandNotSupported)),
     };
     let (target, used) = read_target(rest)?;
@@ -131,6 +136,7 @@ pub fn write_request(command: Command, target: &Target, out: &mut Vec<u8>) {
     let command = match command {
         Command::Connect => 1,
         Command::UdpAssociate => 3,
+        Command::Packets => PACKETS,
     };
     out.extend([VERSION, command, 0]);
     write_target(target, out);
@@ -246,8 +252,8 @@ mod tests {
         }
 
         #[test]
-        fn a_request_is_read_back_and_every_prefix_is_incomplete(target in target(), udp: bool, more: Vec<u8>) {
-            let command = if udp { Command::UdpAssociate } else { Command::Connect };
+        fn a_request_is_read_back_and_every_prefix_is_incomplete(target in target(), kind in 0usize..3, more: Vec<u8>) {
+            let command = [Command::Connect, Command::UdpAssociate, Command::Packets][kind];
             let mut bytes = Vec::new();
             write_request(command, &target, &mut bytes);
             let length = bytes.len();

@@ -2,10 +2,14 @@
 //! Socket options that no safe wrapper offers; the only `unsafe` of the daemon.
 #![allow(unsafe_code)] // getsockopt and setsockopt with structures that the wrapper crates do not know
 
+use std::fs::File;
 use std::io;
 use std::mem::{size_of, MaybeUninit};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use tokio::io::unix::AsyncFd;
 
 /// `SOL_MPTCP`.
 const SOL_MPTCP: i32 = 284;
@@ -37,6 +41,24 @@ pub fn bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// A TUN device of this name whose packets have no header before them (`TUNSETIFF` with `struct ifreq`: 16 bytes of
+/// name, flags, padding). It goes when it is closed.
+pub fn open_tun(name: &str) -> io::Result<AsyncFd<File>> {
+    let file = File::options().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
+    let mut request = [0u8; 40];
+    let length = name.len().min(15);
+    request[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let flags = u16::try_from(libc::IFF_TUN | libc::IFF_NO_PI).unwrap_or(0);
+    request[16..18].copy_from_slice(&flags.to_ne_bytes());
+    // SAFETY: the descriptor is open, and the request is no shorter than the kernel's `struct ifreq` (32 or 40 bytes).
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, request.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the `File` owns its descriptor and gives the same one for ever; nobody replaces it inside the `AsyncFd`.
+    Ok(unsafe { AsyncFd::register(file) }?)
 }
 
 /// Whether the connection really speaks MPTCP: false for plain TCP and after a fallback to it.

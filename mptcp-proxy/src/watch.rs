@@ -14,6 +14,7 @@ use serde_json::{json, Value};
 use time::OffsetDateTime;
 
 use crate::daemon::Daemon;
+use crate::packet::Counters;
 use crate::path::Standing;
 use crate::service;
 use crate::splice;
@@ -249,6 +250,29 @@ fn page(daemon: &Daemon) -> Page {
             fallbacks += i64::from(upstream.counters.without_mptcp.get());
         }
     }
+    let halves = [
+        ("client", daemon.entry().map(|entry| packets(&entry.counters))),
+        ("server", daemon.exit().map(|exit| packets(&exit.counters))),
+    ];
+    for (half, (carried, dropped)) in
+        halves.iter().filter_map(|(half, packets)| Some((*half, packets.as_ref()?)))
+    {
+        page.family(
+            "mptcp_proxy_packets_total",
+            Kind::Counter,
+            "Packets of other protocols that went into the tunnel (tx) or came out of it (rx).",
+        )
+        .sample(&[("half", half), ("direction", "tx")], carried[0])
+        .sample(&[("half", half), ("direction", "rx")], carried[1]);
+        for (reason, count) in dropped {
+            page.family(
+                "mptcp_proxy_packets_dropped_total",
+                Kind::Counter,
+                "Packets of other protocols that were dropped.",
+            )
+            .sample(&[("half", half), ("reason", reason)], *count);
+        }
+    }
     page.family("mptcp_proxy_fallbacks_total", Kind::Counter, "Tunnel connections that came to plain TCP.")
         .sample(&[], fallbacks);
     let spliced = i64::try_from(splice::spliced_bytes()).unwrap_or(i64::MAX);
@@ -261,4 +285,11 @@ fn page(daemon: &Daemon) -> Page {
     page.family("mptcp_proxy_direct_total", Kind::Counter, "Connections that went out without a server.")
         .sample(&[], direct);
     page
+}
+
+/// Packets into the tunnel and out of it, and those that were dropped by reason.
+fn packets(counters: &Counters) -> ([i64; 2], Vec<(&'static str, i64)>) {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    let carried = [number(counters.sent.get()), number(counters.received.get())];
+    (carried, counters.dropped().map(|(reason, count)| (reason, number(count))).collect())
 }

@@ -154,3 +154,18 @@ fn the_doctor_finds_a_server_that_is_not_there() {
         assert!(asked.stdout.contains(line), "{line} is missing in:\n{}", asked.stdout);
     }
 }
+
+#[test]
+fn the_doctor_of_a_server_half_says_whom_it_serves() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let _client = bed.start_client("", "");
+    let service = bed.serve(echo);
+    let stream = bed.connect(service.address);
+    server.wait_for_status("the connection", |status| status["counters"]["served"] == 1);
+    let asked = bed.r2.enter(|| bed.env2.run("mptcp-proxy", ["doctor"]));
+    assert_eq!(asked.code, Some(0), "{}{}", asked.stdout, asked.stderr);
+    let line = "ok    server half vps: listens on [::]:1088 for 1 users; 1 connections now, 1 served, 0 unproven, 0 without MPTCP";
+    assert!(asked.stdout.contains(line), "{}", asked.stdout);
+    drop(stream);
+}

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use lab::process::finish;
 use lab::{Daemon, Environment};
+use mptcp_proxy::packet::rules;
 
 use super::{router, service, DAEMONS};
 
@@ -85,7 +86,9 @@ fn a_stop_leaves_no_table_that_leads_nowhere() {
     service(&root, "mptcp-proxy", "start");
     assert_eq!(root.read("tmp/nft"), "");
     assert_eq!(service(&root, "mptcp-proxy", "stop"), ["kill|mptcp-proxy"]);
-    assert_eq!(root.read("tmp/nft"), format!("delete table inet {}\n", mptcp_proxy::intercept::TABLE));
+    let tables = [mptcp_proxy::intercept::TABLE, rules::CLIENT_TABLE, rules::SERVER_TABLE]
+        .map(|table| format!("delete table inet {table}\n"));
+    assert_eq!(root.read("tmp/nft"), tables.concat());
 }
 
 #[test]

@@ -13,9 +13,12 @@ use tokio::sync::Notify;
 
 use super::frame::{self, Frame, MAX_FRAME};
 use super::with_buffer;
-use crate::connections::{Connection, Phase};
-use crate::record::{Opened, Opener, Sealer, MAX_CONTENT, MAX_RECORD};
+use crate::connections::{Connection, Guard, Phase};
+use crate::net;
+use crate::record::{self, Cipher, Opener, Sealer, MAX_CONTENT, MAX_RECORD};
+use crate::session::{Greeting, Welcome};
 use crate::socks::{self, Reply, Target};
+use crate::upstream::Accepted;
 
 /// Bytes that wait for the tunnel, at most.
 const MAX_WAITING: usize = 64 * 1024;
@@ -43,6 +46,43 @@ pub struct Receiver {
     pub awaited: bool,
     /// Bytes of the tunnel that were not looked at.
     pub received: Vec<u8>,
+}
+
+/// Both ends of one half.
+pub struct Opened {
+    /// The end that sends.
+    pub carrier: Rc<Carrier>,
+    /// The end that receives.
+    pub receiver: Receiver,
+}
+
+impl Opened {
+    /// The client half's: a server has accepted the request.
+    pub fn by_us(accepted: Accepted, cipher: Cipher, guard: &Guard) -> Self {
+        let stream = Rc::new(accepted.stream);
+        guard.tunnel.replace(Some(stream.clone()));
+        let Greeting { sealer, opener, .. } = *accepted.greeting;
+        let (sealer, opener, reply) = match cipher {
+            Cipher::None => (None, None, Some(opener)),
+            Cipher::ChaCha20Poly1305 | Cipher::Aes256Gcm => (Some(sealer), Some(opener), None),
+        };
+        let carrier = Carrier::new(stream, Rc::clone(guard), true, sealer, Vec::new());
+        Opened { carrier, receiver: Receiver { opener, reply, awaited: true, received: accepted.received } }
+    }
+
+    /// The server half's, which tells the client that its request is served.
+    pub fn by_them(tunnel: &Rc<TcpStream>, welcome: Welcome, received: Vec<u8>, guard: &Guard) -> Self {
+        let Welcome { cipher, mut sealer, opener, .. } = welcome;
+        let (mut content, mut reply) = (Vec::new(), Vec::new());
+        socks::write_reply(Reply::Succeeded, net::any(false, 0), &mut content);
+        sealer.append(&content, &mut reply);
+        let (sealer, opener) = match cipher {
+            Cipher::None => (None, None),
+            Cipher::ChaCha20Poly1305 | Cipher::Aes256Gcm => (Some(sealer), Some(opener)),
+        };
+        let carrier = Carrier::new(tunnel.clone(), Rc::clone(guard), false, sealer, reply);
+        Opened { carrier, receiver: Receiver { opener, reply: None, awaited: false, received } }
+    }
 }
 
 impl Carrier {
@@ -92,6 +132,11 @@ impl Carrier {
         true
     }
 
+    /// Ends the tunnel.
+    pub fn end(&self) {
+        self.connection.end();
+    }
+
     /// Appends frames that were written elsewhere.
     pub fn append_frames(&self, frames: &[u8]) {
         self.append(frames, &mut self.waiting.borrow_mut());
@@ -106,12 +151,12 @@ impl Carrier {
     }
 
     /// Hands over what comes until the tunnel ends.
-    pub async fn run(&self, mut receiver: Receiver, mut deliver: impl FnMut(Frame<'_>)) -> io::Result<()> {
+    pub async fn run(&self, mut receiver: Receiver, deliver: &mut dyn FnMut(Frame<'_>)) -> io::Result<()> {
         let mut frames = Vec::new();
         if !receiver.awaited {
             self.connection.set_phase(Phase::Open);
         }
-        self.take(&mut receiver, &mut frames, &mut deliver)?;
+        self.take(&mut receiver, &mut frames, deliver)?;
         loop {
             let pending = !self.waiting.borrow().is_empty();
             tokio::select! {
@@ -128,7 +173,7 @@ impl Carrier {
                     if !read {
                         return Ok(());
                     }
-                    self.take(&mut receiver, &mut frames, &mut deliver)?;
+                    self.take(&mut receiver, &mut frames, deliver)?;
                 }
                 ready = self.stream.writable(), if pending => {
                     ready?;
@@ -161,7 +206,7 @@ impl Carrier {
         &self,
         receiver: &mut Receiver,
         frames: &mut Vec<u8>,
-        deliver: &mut impl FnMut(Frame<'_>),
+        deliver: &mut dyn FnMut(Frame<'_>),
     ) -> io::Result<()> {
         receiver.read_reply()?;
         if receiver.awaited {
@@ -194,11 +239,12 @@ impl Receiver {
         let Some(opener) = self.reply.as_mut().or(self.opener.as_mut()) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
-        let Opened::Record { used, content } = opener.open(&mut self.received, 0)? else {
+        let record::Opened::Record { used, content } = opener.open(&mut self.received, 0)? else {
             return too_long(&self.received);
         };
         match socks::read_reply(&self.received[..content]) {
             Ok((Reply::Succeeded, ..)) => {}
+            Ok((Reply::CommandNotSupported, ..)) => return Err(io::ErrorKind::Unsupported.into()),
             Ok((reply, ..)) => return Err(io::Error::other(format!("refused: {reply:?}"))),
             Err(_) => return Err(io::ErrorKind::InvalidData.into()),
         }
@@ -213,7 +259,7 @@ impl Receiver {
             return Ok(());
         };
         let mut at = 0;
-        while let Opened::Record { used, content } = opener.open(&mut self.received[at..], 0)? {
+        while let record::Opened::Record { used, content } = opener.open(&mut self.received[at..], 0)? {
             frames.extend(&self.received[at..at + content]);
             at += used;
         }

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::carrier::{Carrier, Receiver};
+use super::carrier::{Carrier, Opened};
 use super::exit::Exit;
 use super::frame::{self, Frame};
 use super::resolver;
@@ -24,7 +24,6 @@ use crate::config::{self, Fallback};
 use crate::connections::{Connections, Way};
 use crate::early::Early;
 use crate::net;
-use crate::record::Cipher;
 use crate::session;
 use crate::socks::{Command, Target};
 use crate::upstream::{State, Upstream};
@@ -350,20 +349,12 @@ impl Entry {
         rest.extend(self.take_opening(lane));
         let way = Way::Tunnel(upstream.config.name.clone());
         let guard = self.connections.register(source, name, way);
-        let stream = Rc::new(accepted.stream);
-        guard.tunnel.replace(Some(stream.clone()));
-        let session::Greeting { sealer, opener, .. } = *accepted.greeting;
-        let (sealer, opener, reply) = match upstream.config.cipher {
-            Cipher::None => (None, None, Some(opener)),
-            Cipher::ChaCha20Poly1305 | Cipher::Aes256Gcm => (Some(sealer), Some(opener), None),
-        };
-        let carrier = Carrier::new(stream, guard.clone(), true, sealer, Vec::new());
+        let Opened { carrier, receiver } = Opened::by_us(accepted, upstream.config.cipher, &guard);
         carrier.append_frames(&rest);
         if let Some(Some(lane)) = self.lanes.borrow_mut().get_mut(lane) {
             lane.state = LaneState::Open(carrier.clone());
         }
-        let receiver = Receiver { opener, reply, awaited: true, received: accepted.received };
-        carrier.run(receiver, |frame| self.deliver_frame(&frame)).await
+        carrier.run(receiver, &mut |frame| self.deliver_frame(&frame)).await
     }
 
     fn take_opening(&self, lane: usize) -> Vec<u8> {

@@ -63,6 +63,8 @@ const globals = (map) => {
 	const s = fields.globals(map);
 	put(s, 'general', form.Flag, 'enabled', _('Enabled'), _('Off: nothing is taken and nothing is served.'), { default: '1' });
 	put(s, 'general', form.Button, '_key', _('Key'), _('Both ends of a tunnel have the same key.'), { inputtitle: _('Make a key'), inputstyle: 'action', onclick: showKey });
+	put(s, 'general', form.Value, 'packet_pool', _('Addresses for other protocols'), _('Network of which the server half gives each client one.'), { datatype: 'cidr4', placeholder: '100.127.88.0/24' });
+	put(s, 'general', form.Value, 'packet_pool6', _('IPv6 addresses for other protocols'), _('The same for IPv6.'), { datatype: 'cidr6', placeholder: 'fd6d:7074:6370::/64' });
 	fields.alerts(s, { test, kinds: ['path_lost', 'path_returned', 'server_lost', 'server_returned', 'mptcp_stripped'] });
 };
 
@@ -87,6 +89,7 @@ const clients = (map) => {
 		modalonly: true, default: 'direct', choices: [['direct', _('out by plain TCP')], ['block', _('refused')]],
 	});
 	put(s, 'general', form.Flag, 'udp', _('UDP'), _('Datagrams go to the server as well (TPROXY only): good for DNS, telephony and games, not for bulk such as QUIC.'), { modalonly: true, default: '1' });
+	put(s, 'general', form.Flag, 'other_protocols', _('Other protocols'), _('Packets that are neither TCP nor UDP (ping, SCTP, GRE) go to the server as well, where it carries them. Needs kmod-tun and a firewall zone for the device mptcp0.'), { modalonly: true });
 	put(s, 'general', form.Value, 'dns_port', _('DNS port'), _('Where dnsmasq may ask: names are resolved at the server, and by the uplink’s resolvers while none answers. 0: off.'), { modalonly: true, placeholder: '0', validate: integer(0, 65535) });
 	put(s, 'bypass', form.DynamicList, 'bypass', _('Destinations'), _('Addresses and networks that are left alone. The networks of this router always are.'), { modalonly: true, datatype: 'or(cidr,ipaddr)', placeholder: '192.0.2.0/24' });
 	put(s, 'bypass', form.DynamicList, 'bypass_port', _('Destination ports'), _('Ports or ranges that are left alone.'), { modalonly: true, validate: ports, placeholder: '5060-5061' });
@@ -149,6 +152,7 @@ const users = (map) => {
 		choices: [['', _('all')], ...uci.sections('mptcp-proxy', 'server').map((section) => [section['.name'], section['.name']])],
 	});
 	put(s, null, form.Value, 'max_connections', _('Connections'), _('At most.'), { placeholder: '4096', validate: integer(1, 1000000) });
+	put(s, null, form.Flag, 'other_protocols', _('Other protocols'), _('May send packets that are neither TCP nor UDP. Needs kmod-tun and a firewall zone for the device mptcp1.'), { modalonly: true });
 	put(s, null, form.Value, 'key', _('Key'), _('The same as in the server’s section on the client.'), { modalonly: true, password: true, validate: key });
 };
 
