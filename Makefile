@@ -23,10 +23,8 @@ test: ## everything that proves something, with one summary
 test-long: ## the long rows and the full repeat counts
 	@tests/run.sh long
 
-test-vm: ## real radios and USB devices of the kernel in a QEMU machine: dynapoint, powqutyd
-	@tests/setup.sh vm
-	@cargo build --package dynapoint --package powqutyd --package e2e --bins
-	@cargo test --package e2e --features vm --test wifi --test gadget -- --nocapture --test-threads 1
+test-vm: ## radios, a mesh and USB devices of the kernel in QEMU machines: dynapoint, powqutyd
+	@tests/vm/run.sh
 
 lint: ## formatting, clippy, licences, tree rules
 	@tests/lint.sh

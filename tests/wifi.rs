@@ -1,39 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! dynapoint against a real hostapd, real clients and simulated radios (mac80211_hwsim), in a machine of its own.
+//! dynapoint against a real hostapd, real clients, simulated radios (mac80211_hwsim) and a real batman-adv, and
+//! mptcp-proxy over two Wi-Fi links; each in a machine of its own. What runs there is below `tests/vm/scenarios`.
 
 use std::time::Duration;
 
 use lab::Vm;
 
+/// Only guards against hanging; `make test-vm` prints what the machines took.
 const LIMIT: Duration = Duration::from_secs(280);
 
-/// What every script begins with: radios, hostapd with a private BSS and the BSSes of the test, an uplink.
-const SETUP: &str = r#"
-set -u
-# busybox prefers its own, which can do too little.
-ip() { /usr/sbin/ip "$@"; }
-ping() { /usr/sbin/ping "$@"; }
-fail() { echo "@@ fail: $*"; tail -n 30 /tmp/dynapoint.log; tail -n 20 /tmp/client.log; exit 1; }
-# until COMMAND: waits for it, 20 s at most.
-until_true() { n=0; while ! eval "$1" >/dev/null 2>&1; do n=$((n + 1)); [ $n -lt 60 ] || fail "never: $1"; sleep 0.3; done; }
-modprobe mac80211_hwsim radios=3 || exit 1
-modprobe veth
-for module in ccm ctr cmac gcm; do modprobe $module 2>/dev/null; done
-ip link set hwsim0 up
-mkdir -p /run/hostapd /etc/config /tmp/.uci
-ip netns add up
-ip link add wan type veth peer name up0 netns up
-ip -n up link set up0 up
-ip -n up addr add 10.9.0.2/24 dev up0
-ip link set wan up
-ip addr add 10.9.0.1/24 dev wan
-ip route add default via 10.9.0.2
-"#;
+const SETUP: &str = include_str!("vm/scenarios/setup.sh");
+const RENAME: &str = include_str!("vm/scenarios/rename.sh");
+const TWINS: &str = include_str!("vm/scenarios/twins.sh");
+const MESH: &str = include_str!("vm/scenarios/mesh.sh");
+const PROXY: &str = include_str!("vm/scenarios/proxy.sh");
 
-fn run(name: &str, script: &str) -> String {
+fn run(name: &str, script: &str, programs: &[&str]) -> String {
     let vm = Vm::build();
-    let (dynapoint, air) = (lab::binary("dynapoint"), lab::binary("air"));
-    let files = [(dynapoint.as_path(), "usr/sbin/dynapoint"), (air.as_path(), "usr/sbin/air")];
+    let files: Vec<_> = programs.iter().map(|name| (lab::binary(name), format!("usr/sbin/{name}"))).collect();
+    let files: Vec<_> = files.iter().map(|(host, guest)| (host.as_path(), guest.as_str())).collect();
     let outcome = vm.run(&format!("{SETUP}{script}"), &files, LIMIT);
     println!("{}\n{name}: the machine ran {:.0} s", outcome.console, outcome.took.as_secs_f64());
     assert_eq!(outcome.status, Some(0), "{name} failed in the machine");
@@ -49,102 +34,93 @@ fn numbers(console: &str, word: &str) -> Vec<Vec<f64>> {
         .collect()
 }
 
-fn percentile(values: &mut [f64], share: f64) -> f64 {
+/// Column of a table of numbers: median and 99th percentile.
+fn figures(rows: &[Vec<f64>], column: usize) -> (f64, f64) {
+    let mut values: Vec<f64> = rows.iter().map(|row| row[column]).collect();
     values.sort_by(f64::total_cmp);
-    values[((values.len() - 1) as f64 * share).round() as usize]
+    let at = |share: f64| values[((values.len() - 1) as f64 * share).round() as usize];
+    (at(0.5), at(0.99))
+}
+
+/// The client of the private BSS has lost nothing, and the daemon has left nothing behind.
+fn nobody_else_noticed(console: &str) {
+    assert!(console.contains(" 0% packet loss"), "the other BSS lost pings");
+    assert!(console.contains("disconnects 0\n"), "the other BSS's client was disconnected");
+    assert!(console.contains("stopped 0\n"));
+    assert!(!console.contains("left behind"), "an uncommitted change was written");
 }
 
 /// One BSS that changes its name, beside a private one with a client that pings all the time: 100 switches.
 #[test]
 fn a_rename_is_quick_and_nobody_else_notices() {
-    let console = run(
-        "rename",
-        r#"
-cat >/run/hostapd-phy0.conf <<E
-driver=nl80211
-hw_mode=g
-channel=6
-interface=wlan0
-ctrl_interface=/run/hostapd
-bssid=02:00:00:00:00:00
-ssid=private
-bss=wlan0_1
-ctrl_interface=/run/hostapd
-bssid=02:00:00:00:00:01
-ssid=freifunk
-E
-hostapd -B -g /run/hostapd/global /run/hostapd-phy0.conf || exit 1
-ip addr add 10.1.0.1/24 dev wlan0
-cat >/etc/config/wireless <<E
-config wifi-device 'radio0'
-config wifi-iface 'private'
-	option device 'radio0'
-	option ssid 'private'
-	option ifname 'wlan0'
-config wifi-iface 'online'
-	option device 'radio0'
-	option ssid 'freifunk'
-	option ifname 'wlan0_1'
-	option dynapoint_rule 'internet'
-config wifi-iface 'offline'
-	option device 'radio0'
-	option ssid 'offline'
-	option disabled '1'
-	option dynapoint_rule '!internet'
-E
-cat >/etc/config/dynapoint <<E
-config rule 'internet'
-	option interval '5'
-	option retry_interval '1'
-	option timeout '1'
-	option link_loss 'immediate'
-config check 'upstream'
-	option type 'icmp'
-	option target '10.9.0.2'
-E
-ip netns add client
-iw phy phy1 set netns name client
-printf 'ctrl_interface=/run/wpa\nnetwork={\nssid="private"\nkey_mgmt=NONE\nscan_freq=2437\n}\n' >/tmp/client.conf
-ip netns exec client wpa_supplicant -B -i wlan1 -f /tmp/client.log -t -c /tmp/client.conf >/dev/null
-until_true 'grep -q CTRL-EVENT-CONNECTED /tmp/client.log'
-ip netns exec client ip addr add 10.1.0.2/24 dev wlan1
-until_true 'ip netns exec client ping -c 1 -W 1 10.1.0.1'
-dynapoint --log-to stderr 2>/tmp/dynapoint.log &
-daemon=$!
-until_true 'dynapoint status --json | grep -q "\"state\":\"online\""'
-ip netns exec client ping -i 0.05 -q 10.1.0.1 >/tmp/ping.log &
-air 50 up up0 offline freifunk || fail air
-killall -INT ping
-until_true 'grep -q transmitted /tmp/ping.log'
-grep 'packets transmitted' /tmp/ping.log
-echo "disconnects $(grep -c CTRL-EVENT-DISCONNECTED /tmp/client.log)"
-sed -n 's/.*rename to .*(\([0-9.]*\) ms, \([0-9.]*\) ms after the event.*/apply \1 \2/p' /tmp/dynapoint.log
-kill -TERM $daemon; wait $daemon
-echo "stopped $?"
-find /tmp/.uci -type f | sed 's/^/@@ left behind: /'
-exit 0
-"#,
-    );
+    let console = run("rename", RENAME, &["dynapoint", "air"]);
     let switches = numbers(&console, "switch ");
     assert_eq!(switches.len(), 50);
-    let mut down: Vec<f64> = switches.iter().map(|values| values[1]).collect();
-    let mut up: Vec<f64> = switches.iter().map(|values| values[2]).collect();
-    let mut apply: Vec<f64> = numbers(&console, "apply ").iter().map(|values| values[1]).collect();
+    let apply = numbers(&console, "apply ");
     assert!(apply.len() >= 50, "one stamp per lost carrier: {}", apply.len());
-    let figures = [
-        ("carrier lost -> first beacon with the new name, median", percentile(&mut down, 0.5)),
-        ("carrier lost -> first beacon with the new name, p99", percentile(&mut down, 0.99)),
-        ("carrier back -> first beacon with the old name, p99", percentile(&mut up, 0.99)),
-        ("netlink message read -> hostapd's OK, median", percentile(&mut apply, 0.5)),
-        ("netlink message read -> hostapd's OK, p99", percentile(&mut apply, 0.99)),
-    ];
-    for (what, ms) in figures {
-        println!("{what}: {ms:.1} ms");
-    }
-    assert!(figures[1].1 < 250.0, "p99 of the switch");
+    let (down, up, apply) = (figures(&switches, 1), figures(&switches, 2), figures(&apply, 1));
+    println!("carrier lost -> first beacon with the new name: median {:.1} ms, p99 {:.1} ms", down.0, down.1);
+    println!("carrier back -> first beacon with the old name: median {:.1} ms, p99 {:.1} ms", up.0, up.1);
+    println!("netlink message read -> hostapd's OK: median {:.1} ms, p99 {:.1} ms", apply.0, apply.1);
+    assert!(down.1 < 250.0, "p99 of the switch");
     // Emulated on a shared machine; the p99 is printed, not asserted.
-    assert!(figures[3].1 < 20.0, "median of applying");
-    assert!(console.contains(" 0% packet loss"), "the other BSS lost pings");
-    assert!(console.contains("disconnects 0"), "the other BSS's client was disconnected");
-    assert!(console.contains("stopped 0"));
+    assert!(apply.0 < 20.0, "median of applying");
+    // The key follows the name (IEEE 802.11-2020, J.4).
+    assert!(console.contains("wrong keys 0\n"));
+    nobody_else_noticed(&console);
+}
+
+/// Access points that cannot stand in for each other come and go, and a client beside them notices nothing.
+#[test]
+#[ignore = "written, not seen to pass yet: cargo test -p e2e --features vm --test wifi -- --ignored --nocapture"]
+fn twins_come_and_go_and_nobody_else_notices() {
+    let console = run("twins", TWINS, &["dynapoint", "air"]);
+    let switches = numbers(&console, "switch ");
+    assert_eq!(switches.len(), 10);
+    let (down, up) = (figures(&switches, 1), figures(&switches, 2));
+    println!(
+        "carrier lost -> first beacon of the one that is added: median {:.1} ms, worst {:.1} ms",
+        down.0, down.1
+    );
+    println!(
+        "carrier back -> first beacon of the one that is added: median {:.1} ms, worst {:.1} ms",
+        up.0, up.1
+    );
+    for (done, least) in [("added ", 20.0), ("removed ", 20.0), ("silenced ", 10.0)] {
+        assert!(numbers(&console, done)[0][0] >= least, "{done}");
+    }
+    nobody_else_noticed(&console);
+}
+
+/// The quality of a mesh's gateway, with both of batman-adv's algorithms, whether or not this node chooses gateways.
+#[test]
+fn a_mesh_gets_worse_and_better_and_the_rule_follows() {
+    let console = run("mesh", MESH, &["dynapoint"]);
+    let went: Vec<&str> = console.lines().filter_map(|line| line.strip_prefix("went ")).collect();
+    let half = went.iter().position(|step| *step == "online-offline").map_or(0, |at| at + 1);
+    for (algorithm, went) in [("BATMAN_IV", &went[..half]), ("BATMAN_V", &went[half..])] {
+        // Before that the rule has followed a fresh mesh that was measuring its link for the first time.
+        let steps = ["online-degraded", "degraded-offline", "offline-online", "online-offline"];
+        assert!(went.ends_with(&steps), "{algorithm}: {went:?}");
+        assert!(console.contains(&format!("{algorithm}: this node's gw_mode is off")));
+    }
+    assert_eq!(console.matches("stopped 0\n").count(), 2);
+}
+
+/// The setting of the original project: two routers joined by two Wi-Fi links, and both carry.
+#[test]
+#[ignore = "written, not seen to pass yet: cargo test -p e2e --features vm --test wifi -- --ignored --nocapture"]
+fn two_routers_share_a_transfer_between_two_wifi_links() {
+    let console = run("proxy", PROXY, &["mptcp-proxy"]);
+    let transfer = &numbers(&console, "transfer ")[0];
+    let [begin, end, a, b] = transfer[..] else { panic!("{transfer:?}") };
+    let megabytes = |bytes: f64| bytes / 1e6;
+    println!(
+        "8 MiB in {:.1} s: {:.1} MB by one link, {:.1} MB by the other",
+        end - begin,
+        megabytes(a),
+        megabytes(b)
+    );
+    assert!(a + b >= 8.0 * 1024.0 * 1024.0, "all of it came by these two");
+    assert!(a.min(b) > 1e6, "both carry");
 }

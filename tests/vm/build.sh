@@ -13,6 +13,7 @@ packages="busybox-static hostapd wpasupplicant iw iproute2 iputils-ping kmod
 	libkmod2 libnl-3-200 libnl-genl-3-200 libnl-route-3-200 libssl3 libdbus-1-3 libpcsclite1 libreadline8 libtinfo6
 	libsystemd0 libmnl0 libbpf1 libelf1 libcap2 libcap2-bin libdb5.3 libxtables12 libtirpc3 libzstd1 liblzma5
 	libgcc-s1 libc6 zlib1g libbsd0 libmd0 libselinux1 libpcre2-8-0 liblz4-1 libgcrypt20 libgpg-error0
+	batctl nftables libnftables1 libnftnl11 libjansson4 libedit2 libgmp10
 	libgssapi-krb5-2 libkrb5-3 libk5crypto3 libcom-err2 libkrb5support0 libkeyutils1 libidn2-0 libunistring2"
 # The kernel of this Debian.
 kernel=$(apt-cache depends "linux-image-$arch" 2>/dev/null | sed -n 's/^ *Depends: //p' | head -n 1)
@@ -51,7 +52,8 @@ tool() {
 	done
 }
 tool "$unpacked/usr/sbin/hostapd" "$unpacked/usr/sbin/hostapd_cli" "$unpacked/sbin/wpa_supplicant" \
-	"$unpacked/sbin/wpa_cli" "$unpacked/sbin/iw" "$unpacked/bin/ip" "$unpacked/sbin/tc" "$unpacked/bin/ping"
+	"$unpacked/sbin/wpa_cli" "$unpacked/sbin/iw" "$unpacked/bin/ip" "$unpacked/sbin/tc" "$unpacked/bin/ping" \
+	"$unpacked/usr/sbin/batctl" "$unpacked/usr/sbin/nft"
 cp -L /lib64/ld-linux-x86-64.so.2 "$root/lib64/"
 # What a test's own program wants beside that.
 for library in libgcc_s.so.1 libm.so.6 libc.so.6; do
@@ -71,7 +73,8 @@ ln -s kmod "$unpacked/bin/depmod"
 modules=$unpacked/lib/modules/$release
 mkdir -p "$root/lib/modules/$release"
 cp "$modules/modules.dep" "$modules/modules.alias" "$modules/modules.builtin" "$root/lib/modules/$release/"
-for module in mac80211_hwsim veth sch_netem ccm ctr cmac gcm dummy_hcd g_serial usb_f_acm cdc_acm batman-adv; do
+for module in mac80211_hwsim veth sch_tbf ccm ctr cmac gcm crc32c_generic dummy_hcd g_serial usb_f_acm cdc_acm batman-adv \
+	nf_tables nft_tproxy nft_socket nft_fib_inet; do
 	pattern=$(echo "$module" | sed 's/[-_]/[-_]/g')
 	if grep -qE "/$pattern\.ko" "$modules/modules.builtin"; then continue; fi
 	line=$(grep -E "/$pattern\.ko:" "$modules/modules.dep") || { echo "build.sh: no module $module" >&2; exit 1; }

@@ -1,0 +1,13 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# What `make test-vm` runs: builds the machine and the programs, runs every scenario, says how long that took.
+set -u
+cd "$(dirname "$0")/../.." || exit 2
+tests/setup.sh vm || exit 1
+cargo build --package dynapoint --package powqutyd --package e2e --bins || exit 1
+cargo test --package e2e --features vm --test wifi --test gadget --no-run || exit 1
+begin=$(date +%s)
+cargo test --package e2e --features vm --test wifi --test gadget -- --nocapture --test-threads 1
+status=$?
+echo "test-vm: $(($(date +%s) - begin)) s without building"
+exit $status
