@@ -15,26 +15,40 @@ cd "$(dirname "$0")/.."
 package=${1:?usage: router-build.sh PACKAGE [CARGO ARGUMENT...]}
 shift
 
-flags="-Cforce-unwind-tables=no -Cllvm-args=-enable-machine-outliner=always"
-flags+=" -Clink-arg=-Wl,-z,pack-relative-relocs -Clink-arg=-Wl,--no-eh-frame-hdr"
-flags+=" -Clink-arg=-Wl,-T,$PWD/tests/no-unwind-tables.ld"
-flags+=" --cfg=curve25519_dalek_backend=\"serial\" --cfg=poly1305_force_soft --cfg=chacha20_force_soft"
-for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
-	flags+=" --remap-path-prefix=$sources="
-done
-# rustc's own linker on x86-64 folds equal functions, GNU ld does not know how.
-if [ "$(rustc -vV | sed -n 's/^host: //p')" = x86_64-unknown-linux-gnu ]; then flags+=" -Clink-arg=-Wl,--icf=all"; fi
-
-target=${CARGO_TARGET_DIR:-target}/router
 host=$(rustc -vV | sed -n 's/^host: //p')
+target=${CARGO_TARGET_DIR:-target}/router
 directory=$target/release
+own_flags=
+anew=
 if [ -x /usr/bin/rustc ] && [ -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library" ]; then
+	anew=1
 	linkers=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
-	if [ -d "$linkers" ]; then flags+=" -Clink-arg=-B$linkers -Clink-arg=-fuse-ld=lld"; fi
+	if [ -d "$linkers" ]; then own_flags+=" -Clink-arg=-B$linkers -Clink-arg=-fuse-ld=lld"; fi
 	export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 	set -- -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size --target "$host" "$@"
 	directory=$target/$host/release
 fi
-RUSTFLAGS="${RUSTFLAGS:-} $flags" CARGO_TARGET_DIR=$target \
+
+while IFS= read -r line; do
+	case $line in
+	'' | '#'*) continue ;;
+	-Z*) if [ -z "$anew" ]; then continue; fi ;;
+	*': '*)
+		names=" ${line%%: *} "
+		if [ "${names#* "${host%%-*}" }" = "$names" ]; then continue; fi
+		;;
+	esac
+	line=${line#*: }
+	own_flags+=" ${line//@ROOT@/$PWD}"
+done <tests/router.flags
+# Only glibc from 2.36 and musl from 1.2.4 read packed relocations; the packages' binaries have none.
+own_flags+=" -Clink-arg=-Wl,-z,pack-relative-relocs"
+for sources in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do
+	own_flags+=" --remap-path-prefix=$sources="
+done
+# rustc's own linker on x86-64 folds equal functions, GNU ld does not know how.
+if [ "$host" = x86_64-unknown-linux-gnu ]; then own_flags+=" -Clink-arg=-Wl,--icf=all"; fi
+
+RUSTFLAGS="$own_flags ${RUSTFLAGS:-}" CARGO_TARGET_DIR=$target \
 	cargo build --quiet --release --package "$package" --bin "$package" "$@"
 echo "$directory/$package"

@@ -13,6 +13,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 WORK = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "package"
 RUSTC = "/usr/bin/rustc"
+ZIG = "ziglang==0.17.1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +43,24 @@ TARGETS = {target.name: target for target in (
 )}
 
 
-def build(target, daemon, cargo_arguments):
-    """Builds one daemon in the router profile and returns the path of its stripped binary."""
+def build(targets, package):
+    """Builds one variant for all `targets`, in one go: what two of them share is compiled for both, and the last, single
+    threaded minute of one binary runs beside that of another. Returns {target name: stripped binary}."""
     directory = WORK / "build"
-    command = ["cargo", "build", "--release", "--locked", "--target", target.triple, "--target-dir", str(directory),
-               "-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size", "--package", daemon,
-               *shlex.split(cargo_arguments)]
-    done = subprocess.run(command, cwd=ROOT, env=_environment(target))
+    command = ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", str(directory),
+               "-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size",
+               "--package", package.daemon, "--bin", package.daemon, *shlex.split(package.fields["cargo"])]
+    for target in targets:
+        command += ["--target", target.triple]
+    done = subprocess.run(command, cwd=ROOT, env=_environment(targets))
     if done.returncode:
-        raise SystemExit(f"{daemon} for {target.name}: cargo ended with {done.returncode}")
-    return directory / target.triple / "release" / daemon
+        raise SystemExit(f"{package.name}: cargo ended with {done.returncode}")
+    binaries = {}
+    for target in targets:
+        binaries[target.name] = kept(target, package)
+        binaries[target.name].parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(directory / target.triple / "release" / package.daemon, binaries[target.name])
+    return binaries
 
 
 def kept(target, package):
@@ -68,7 +77,7 @@ def prepare():
         subprocess.run([sys.executable, "-m", "venv", str(WORK / "venv")], check=True)
     if subprocess.run([str(WORK / "venv/bin/python"), "-c", "import ziglang"], capture_output=True).returncode:
         print("installing zig from PyPI", flush=True)
-        subprocess.run([str(WORK / "venv/bin/pip"), "install", "--quiet", "--disable-pip-version-check", "ziglang"],
+        subprocess.run([str(WORK / "venv/bin/pip"), "install", "--quiet", "--disable-pip-version-check", ZIG],
                        check=True)
     if not shutil.which("cargo"):
         raise SystemExit("no cargo on the path")
@@ -79,17 +88,31 @@ def _library_sources():
     return pathlib.Path(sysroot) / "lib/rustlib/src/rust/library"
 
 
-def _environment(target):
-    compiler, archiver = _wrappers(target)
-    name = target.triple.replace("-", "_")
-    environment = dict(os.environ, RUSTC=RUSTC, RUSTC_BOOTSTRAP="1", CARGO_INCREMENTAL="0")
+def _environment(targets):
+    environment = dict(os.environ, RUSTC=RUSTC, RUSTC_BOOTSTRAP="1", CARGO_INCREMENTAL="0",
+                       ZIG_GLOBAL_CACHE_DIR=str(WORK / "zig"), ZIG_LOCAL_CACHE_DIR=str(WORK / "zig"))
     environment.pop("RUSTFLAGS", None)
-    environment[f"CARGO_TARGET_{name.upper()}_LINKER"] = str(compiler)
-    environment[f"CARGO_TARGET_{name.upper()}_RUSTFLAGS"] = (
-        "-C target-feature=+crt-static -C link-self-contained=no -C relocation-model=static")
-    environment[f"CC_{name}"] = str(compiler)
-    environment[f"AR_{name}"] = str(archiver)
+    environment.pop("CARGO_ENCODED_RUSTFLAGS", None)
+    static = "-Ctarget-feature=+crt-static -Clink-self-contained=no -Crelocation-model=static"
+    for target in targets:
+        compiler, archiver = _wrappers(target)
+        name = target.triple.replace("-", "_")
+        environment[f"CARGO_TARGET_{name.upper()}_LINKER"] = str(compiler)
+        environment[f"CARGO_TARGET_{name.upper()}_RUSTFLAGS"] = " ".join([static, *_router_flags(target)])
+        environment[f"CC_{name}"] = str(compiler)
+        environment[f"AR_{name}"] = str(archiver)
     return environment
+
+
+def _router_flags(target):
+    """The flags of tests/router.flags, which `make size` builds with, too; and no directory of this machine in the file."""
+    home = pathlib.Path(os.environ.get("CARGO_HOME", pathlib.Path.home() / ".cargo"))
+    flags = [f"--remap-path-prefix={sources}/=" for sources in sorted(home.glob("registry/src/*"))]
+    for line in (ROOT / "tests/router.flags").read_text().splitlines():
+        names, _, flag = line.rpartition(": ")
+        if line and not line.startswith("#") and (not names or target.name in names.split()):
+            flags.append(flag.replace("@ROOT@", str(ROOT)))
+    return flags
 
 
 # rustc hands over start files and libraries of a libc it expects; zig brings its own of each.

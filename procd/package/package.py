@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import lzma
 import pathlib
-import shutil
 import subprocess
 import tempfile
 import time
@@ -46,16 +45,13 @@ def main():
         return
     cross.prepare()
     built = {}
-    for target in targets:
-        for package in daemons:
-            begun = time.monotonic()
-            binary = cross.build(target, package.daemon, package.fields["cargo"])
-            kept = cross.kept(target, package)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(binary, kept)
+    for package in daemons:
+        begun = time.monotonic()
+        binaries = cross.build(targets, package)
+        print(f"{package.name:16} built for {', '.join(binaries)} in {time.monotonic() - begun:4.0f} s", flush=True)
+        for target in targets:
+            kept = binaries[target.name]
             built[target.name, package.name] = kept
-            print(f"{target.name:8} {package.name:16} {kept.stat().st_size:9,} bytes "
-                  f"{time.monotonic() - begun:4.0f} s", flush=True)
             rows.append(_pack(package, target.architectures, kept.parent.parent, target.name, arguments.out))
     _table(rows)
     print(f"packages in {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
