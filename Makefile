@@ -33,7 +33,7 @@ size: ## binary sizes against their budgets
 	-@tests/setup.sh package
 	@tests/size.sh
 
-package: ## .ipk files for five kinds of routers, without a buildroot, and their sizes
+package: ## .ipk and .apk files for five kinds of routers, without a buildroot, and their sizes
 	@tests/setup.sh package
 	@procd/package/package.py
 

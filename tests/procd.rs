@@ -2,6 +2,8 @@
 //! What the packages put around the daemons (`procd/`), unmodified under a real busybox ash in a root of its own. Only
 //! procd's shell functions are stubs (`procd/rc.common-stub.sh`): they write down what procd would be told.
 
+#[path = "procd/apk.rs"]
+mod apk;
 #[path = "procd/hotplug.rs"]
 mod hotplug;
 #[path = "procd/init.rs"]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Packs the feed's packages as .ipk files, without a buildroot, and prints their sizes.
+"""Packs the feed's packages as .ipk and .apk files, without a buildroot, and prints their sizes.
 
 The Makefiles of the feed say what each package is, what it is built with and what it installs; cross.py builds the
 binaries; check.py runs them under qemu-user."""
@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 
+import apk
 import check
 import cross
 import feed
@@ -110,10 +111,10 @@ def _translations(package, out):
 
 
 def _write(package, architectures, tree, target, out, scripts):
-    size = ipk.write(out, package, architectures, tree, scripts)
+    sizes = ipk.write(out, package, architectures, tree, scripts), apk.write(out / "apk", package, architectures, tree, scripts)
     # What a binary of this machine takes on a router is of no interest.
     squashed = None if target == "given" else _squashed(tree)
-    return target, package.name, ipk.installed(tree), squashed, size
+    return target, package.name, ipk.installed(tree), squashed, *sizes
 
 
 def _squashed(tree):
@@ -123,10 +124,10 @@ def _squashed(tree):
 
 
 def _table(rows):
-    print(f"\n{'target':8} {'package':24} {'installed':>11} {'xz':>10} {'.ipk':>10}")
-    for target, name, installed, squashed, packed in rows:
+    print(f"\n{'target':8} {'package':24} {'installed':>11} {'xz':>10} {'.ipk':>10} {'.apk':>10}")
+    for target, name, installed, squashed, ipk_size, apk_size in rows:
         xz = "-" if squashed is None else f"{squashed:,}"
-        print(f"{target:8} {name:24} {installed:11,} {xz:>10} {packed:10,}")
+        print(f"{target:8} {name:24} {installed:11,} {xz:>10} {ipk_size:10,} {apk_size:10,}")
 
 
 if __name__ == "__main__":
