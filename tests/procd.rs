@@ -10,6 +10,8 @@ mod hotplug;
 mod init;
 #[path = "procd/ipk.rs"]
 mod ipk;
+#[path = "procd/options.rs"]
+mod options;
 #[path = "procd/package.rs"]
 mod package;
 #[path = "procd/rights.rs"]

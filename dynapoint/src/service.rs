@@ -318,9 +318,10 @@ pub fn pretty(status: &Value, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     for problem in list(&status["configuration"], "problems") {
+        let value = problem["value"].as_str().map_or(String::new(), |value| format!(": {value}"));
         writeln!(
             out,
-            "problem: {}:{}.{}: {}",
+            "problem: {}:{}.{}{value}: {}",
             text(&problem, "file"),
             text(&problem, "section"),
             text(&problem, "option"),

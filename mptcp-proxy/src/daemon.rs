@@ -155,6 +155,7 @@ impl Daemon {
         self.configuration.borrow().log();
         if outcome == Outcome::Applied {
             self.apply().await;
+            log::info!("configuration: applied, open connections go on");
         }
         outcome
     }
