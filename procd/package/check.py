@@ -9,6 +9,7 @@ import pathlib
 import ssl
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -53,21 +54,38 @@ def _behaviour(target, package, binary, signal, receiver, scratch):
     if binary.name == "powqutyd":
         printed = _call(qemu, binary, "analyze", signal, "--scale", "0.025")
         outcome["analyze"] = printed and hashlib.sha256(printed.encode()).hexdigest()[:16]
-        if not package.endswith("-notls"):
-            outcome["POST over TLS"] = receiver.asked_by(qemu, binary, scratch)
+    if package in CONFIGURATIONS:
+        outcome["POST over TLS"] = receiver.asked_by(qemu, binary, scratch, *CONFIGURATIONS[package])
     if binary.name == "mptcp-proxy":
         key = _call(qemu, binary, "genkey")
         outcome["genkey"] = len(key.strip()) if key else None
-        checks = _call(qemu, binary, "-c", config, "--state-dir", scratch, "--run-dir", scratch, "doctor", codes=(0, 1))
-        outcome["doctor"] = bool(checks and "kernel" in checks.lower())
+        outcome["tunnel and doctor"] = _tunnel(qemu, binary)
     return outcome
 
 
-def _call(qemu, binary, *arguments, codes=(0,), trusted=None):
+# Packages with TLS, and how each is told of a web hook.
+CONFIGURATIONS = {
+    "powqutyd": ("powquty", "config powquty 'powquty'\n\toption input 'simulator'\n"),
+    "dynapoint-tls": ("dynapoint", "config globals 'globals'\n"),
+}
+
+
+def _tunnel(qemu, binary):
+    """What tunnel.py says of two instances that carry bytes for each other, without whatever the network is here."""
+    alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+    command = [*alone, sys.executable, str(feed.HERE / "tunnel.py"), str(binary), *qemu]
+    done = subprocess.run(command, text=True, capture_output=True)
+    outcome = json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr[-400:]}
+    if outcome.get("alike") and outcome["exit"] == [0, 0]:
+        return outcome
+    print(f"{' '.join(command)}: {outcome}")
+    return None
+
+
+def _call(qemu, binary, *arguments, codes=(0,)):
     command = [*qemu, str(binary), *map(str, arguments)]
-    environment = dict(os.environ, **({"SSL_CERT_FILE": str(trusted)} if trusted else {}))
     try:
-        done = subprocess.run(command, env=environment, text=True, capture_output=True, timeout=300)
+        done = subprocess.run(command, text=True, capture_output=True, timeout=900)
     except (OSError, subprocess.TimeoutExpired) as error:
         print(f"{' '.join(command)}: {error}")
         return None
@@ -89,16 +107,29 @@ def _signal():
     return bytes(samples)
 
 
+def _certificate(scratch, authority):
+    """Makes an authority, and a key and a certificate of it for localhost; the certificate of an authority itself is not
+    what a server shows."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+
+    key, certificate, request, names = (scratch / name for name in ("key.pem", "server.pem", "request.pem", "names"))
+    names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    openssl(*new, "-x509", "-keyout", scratch / "ca.key", "-out", authority, "-days", 2, "-subj", "/CN=Test authority")
+    openssl(*new, "-keyout", key, "-out", request, "-subj", "/CN=localhost")
+    openssl("x509", "-req", "-in", request, "-CA", authority, "-CAkey", scratch / "ca.key", "-set_serial", 1, "-days", 2,
+            "-extfile", names, "-out", certificate)
+    return key, certificate
+
+
 class _Receiver:
     """A web hook behind TLS with a certificate of an authority of its own."""
 
     def __init__(self, scratch):
         self.bodies = []
         self.authority = scratch / "ca.pem"
-        key = scratch / "key.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                        "-keyout", str(key), "-out", str(self.authority), "-days", "2", "-subj", "/CN=localhost",
-                        "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+        key, certificate = _certificate(scratch, self.authority)
         bodies = self.bodies
 
         class Handler(BaseHTTPRequestHandler):
@@ -114,16 +145,16 @@ class _Receiver:
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.authority, key)
+        context.load_cert_chain(certificate, key)
         self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def asked_by(self, qemu, binary, scratch):
+    def asked_by(self, qemu, binary, scratch, name, configuration):
         """Whether the test alert of a running daemon arrived, as valid JSON."""
         directory = scratch / "config"
         directory.mkdir(exist_ok=True)
-        (directory / "powquty").write_text(
-            "config powquty 'powquty'\n\toption input 'simulator'\n\toption slack_notification '1'\n"
+        (directory / name).write_text(
+            f"{configuration}\toption slack_notification '1'\n"
             f"\toption slack_webhook 'https://localhost:{self.server.server_port}/hook'\n")
         before = len(self.bodies)
         common = ["-c", directory, "--state-dir", scratch, "--run-dir", scratch]
