@@ -23,15 +23,32 @@ FUNCTIONS = '[ -s "${IPKG_INSTROOT}/lib/functions.sh" ] || exit 0\n. "${IPKG_INS
 NAMED = 'export root="${IPKG_INSTROOT}"\nexport pkgname=%s\n'
 
 
-def write(out, package, architectures, tree, extra_scripts):
-    """Packs the directory `tree` as `package` (feed.Package) into `out`/ARCHITECTURE for each of the architectures."""
-    entries = _entries(tree, _records(package, tree))
-    for architecture in architectures:
-        directory = out / architecture
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{package.name}-{package.version}.apk"
-        path.write_bytes(_package(package, architecture, entries, _scripts(package, extra_scripts)))
-    return path.stat().st_size
+class Repository:
+    """Packages below the directory `out`, a directory for each architecture, and what they are in an index."""
+
+    def __init__(self, out):
+        self.out = out
+        self.listed = {}
+
+    def add(self, package, architectures, tree, extra_scripts):
+        """Packs the directory `tree` as `package` (feed.Package) for each of the architectures; returns the size of one."""
+        directories = _directories(tree, _records(package, tree))
+        for architecture in architectures:
+            packed, identity = _package(package, architecture, directories, _scripts(package, extra_scripts))
+            directory = self.out / architecture
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / f"{package.name}-{package.version}.apk").write_bytes(packed)
+            entry = package, architecture, _installed(directories), identity, len(packed)
+            self.listed.setdefault(directory, []).append(entry)
+        return len(packed)
+
+    def finish(self):
+        """Writes the index of each directory, which `apk --repository` asks for."""
+        for directory, entries in self.listed.items():
+            database = _Database()
+            packages = [_info(database, *entry) for entry in sorted(entries, key=lambda entry: entry[0].name.encode())]
+            database.root(database.object([0, database.array(packages)]))
+            (directory / "packages.adb").write_bytes(_deflated(b"indx", _block(DATABASE, bytes(database.bytes))))
 
 
 def _scripts(package, extra):
@@ -63,7 +80,7 @@ def _records(package, tree):
     return {f"lib/apk/packages/{package.name}.{kind}": text + "\n" for kind, text in records.items()}
 
 
-def _entries(tree, records):
+def _directories(tree, records):
     """{directory: (mode, {name: (mode, content or target of a link)})}, the root being the empty name."""
     directories = {"": (0o755, {})}
     for path in sorted(tree.rglob("*")):
@@ -96,16 +113,21 @@ def _package(package, architecture, directories, scripts):
             if isinstance(content, bytes) and content:
                 contents.append(struct.pack("<II", path_index, file_index) + content)
         paths.append(database.object([database.blob(directory), _rights(database, mode), database.array(listed)]))
-    identity, info = _info(database, package, architecture, directories)
+    # The identity is a digest of all the rest; where it goes are zeros until then.
+    info = _info(database, package, architecture, _installed(directories), bytes(IDENTITY))
     database.root(database.object([
         info, database.array(paths),
         database.object([database.blob(scripts.get(name, "").encode()) for name in SCRIPTS])]))
-    # The identity is a digest of all the rest; where it goes are zeros until then.
-    digest = hashlib.sha256(database.bytes).digest()[:IDENTITY]
-    database.bytes[identity:identity + IDENTITY] = digest
-    plain = b"ADB.pckg" + _block(DATABASE, bytes(database.bytes)) + b"".join(_block(DATA, data) for data in contents)
+    at = (database.blob(bytes(IDENTITY)) & 0x0fff_ffff) + 1
+    identity = hashlib.sha256(database.bytes).digest()[:IDENTITY]
+    database.bytes[at:at + IDENTITY] = identity
+    blocks = [_block(DATABASE, bytes(database.bytes)), *(_block(DATA, data) for data in contents)]
+    return _deflated(b"pckg", b"".join(blocks)), identity
+
+
+def _deflated(schema, blocks):
     deflate = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return b"ADBd" + deflate.compress(plain) + deflate.flush()
+    return b"ADBd" + deflate.compress(b"ADB." + schema + blocks) + deflate.flush()
 
 
 def _encoded(entries):
@@ -126,27 +148,29 @@ def _file(database, name, mode, content):
                             digest, target])
 
 
-def _info(database, package, architecture, directories):
-    """The offset of the identity, and the description of the package."""
+def _installed(directories):
+    return sum(len(content) for _, files in directories.values() for _, content in files.values() if isinstance(content, bytes))
+
+
+def _info(database, package, architecture, installed, identity, file_size=None):
+    """The description of the package; an index has its file's size, too."""
     fields = package.fields
-    sizes = [len(content) for _, files in directories.values() for _, content in files.values() if isinstance(content, bytes)]
-    hashes = database.blob(bytes(IDENTITY))
     # A name can be provided in one version only: that keeps the variants of a daemon apart.
     provides = [f"{name}={package.version}" for name in fields["provides"].split()]
     slots = {
         1: database.blob(package.name.encode()),
         2: database.blob(package.version.encode()),
-        3: hashes,
+        3: database.blob(identity),
         4: database.blob((package.description or fields["title"]).encode()),
         5: database.blob(("noarch" if architecture == "all" else architecture).encode()),
         6: database.blob(fields["license"].encode()),
         7: database.blob(package.directory.name.encode()),
-        12: database.integer(max(sum(sizes), 1)),
+        12: database.integer(max(installed, 1)),
+        13: database.integer(file_size) if file_size else 0,
         15: _dependencies(database, package.depends()),
         16: _dependencies(database, provides),
     }
-    offset = (hashes & 0x0fffffff) + 1
-    return offset, database.object([slots.get(index, 0) for index in range(1, 17)])
+    return database.object([slots.get(index, 0) for index in range(1, 17)])
 
 
 def _dependencies(database, names):

@@ -35,13 +35,16 @@ def main():
                    for target in targets if cross.kept(target, package).exists()}, targets)
         return
     rows = []
+    repository = apk.Repository(arguments.out / "apk")
     for package in packages:
         if package.daemon is None:
-            rows.append(_pack(package, ["all"], "/nonexistent", "all", arguments.out))
-            rows += _translations(package, arguments.out)
+            rows.append(_pack(package, ["all"], "/nonexistent", "all", arguments.out, repository))
+            rows += _translations(package, arguments.out, repository)
     if arguments.binaries:
         for package in daemons:
-            rows.append(_pack(package, [arguments.architecture], arguments.binaries, "given", arguments.out))
+            rows.append(_pack(package, [arguments.architecture], arguments.binaries, "given", arguments.out,
+                              repository))
+        repository.finish()
         _table(rows)
         return
     cross.prepare()
@@ -53,7 +56,9 @@ def main():
         for target in targets:
             kept = binaries[target.name]
             built[target.name, package.name] = kept
-            rows.append(_pack(package, target.architectures, kept.parent.parent, target.name, arguments.out))
+            rows.append(_pack(package, target.architectures, kept.parent.parent, target.name, arguments.out,
+                              repository))
+    repository.finish()
     _table(rows)
     print(f"packages in {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
     if not arguments.no_check:
@@ -74,14 +79,14 @@ def _arguments():
     return arguments
 
 
-def _pack(package, architectures, binaries, target, out):
+def _pack(package, architectures, binaries, target, out, repository):
     """Lays the package out, packs it and returns its row of the table."""
     with tempfile.TemporaryDirectory() as scratch:
         tree = pathlib.Path(scratch) / "tree"
         tree.mkdir()
         package.install(binaries, tree)
         scripts = {} if package.daemon else {"postinst-pkg": PAGES_INSTALLED}
-        return _write(package, architectures, tree, target, out, scripts)
+        return _write(package, architectures, tree, target, out, repository, scripts)
 
 
 # LuCI and rpcd remember menus and rights; both have to look again.
@@ -89,7 +94,7 @@ PAGES_INSTALLED = ('rm -f "${IPKG_INSTROOT}"/tmp/luci-indexcache.*\nrm -rf "${IP
                    '[ -n "${IPKG_INSTROOT}" ] || /etc/init.d/rpcd reload 2>/dev/null\nexit 0\n')
 
 
-def _translations(package, out):
+def _translations(package, out, repository):
     """One package per language of a page set, named as LuCI's own feed names them."""
     rows = []
     for source in sorted(package.directory.glob("po/*/*.po")):
@@ -106,12 +111,12 @@ def _translations(package, out):
             archive.write_bytes(i18n.archive(source.read_text()))
             script.write_text(i18n.language_script(language))
             script.chmod(0o755)
-            rows.append(_write(translation, ["all"], tree, "all", out, {"postinst-pkg": PAGES_INSTALLED}))
+            rows.append(_write(translation, ["all"], tree, "all", out, repository, {"postinst-pkg": PAGES_INSTALLED}))
     return rows
 
 
-def _write(package, architectures, tree, target, out, scripts):
-    sizes = ipk.write(out, package, architectures, tree, scripts), apk.write(out / "apk", package, architectures, tree, scripts)
+def _write(package, architectures, tree, target, out, repository, scripts):
+    sizes = ipk.write(out, package, architectures, tree, scripts), repository.add(package, architectures, tree, scripts)
     # What a binary of this machine takes on a router is of no interest.
     squashed = None if target == "given" else _squashed(tree)
     return target, package.name, ipk.installed(tree), squashed, *sizes

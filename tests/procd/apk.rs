@@ -37,6 +37,7 @@ mod slot {
     pub(super) const HASHES: usize = 3;
     pub(super) const ARCHITECTURE: usize = 5;
     pub(super) const INSTALLED_SIZE: usize = 12;
+    pub(super) const FILE_SIZE: usize = 13;
     pub(super) const DEPENDS: usize = 15;
     pub(super) const PROVIDES: usize = 16;
 }
@@ -211,7 +212,7 @@ fn file_name(package: &str) -> String {
 
 /// Stands in for the daemons, whose contents say nothing here.
 fn small(_: &str) -> PathBuf {
-    PathBuf::from("/bin/busybox")
+    lab::openwrt_root::on_path("true")
 }
 
 #[test]
@@ -299,6 +300,37 @@ fn an_apk_says_what_openwrts_scripts_ask_for() {
     assert!(pages.script(3).contains("luci-indexcache"));
 }
 
+#[test]
+fn an_index_lists_the_packages_beside_it() {
+    let scratch = tempfile::tempdir().unwrap();
+    let packages =
+        pack(scratch.path(), &["dynapoint", "dynapoint-tls", "powqutyd"], small).join("apk/x86_64");
+    let plain = inflate(&std::fs::read(packages.join("packages.adb")).unwrap()[4..]);
+    assert_eq!(plain[..8], *b"ADB.indx");
+    let size = word(&plain, 8) as usize;
+    assert_eq!(plain.len(), 8 + size.next_multiple_of(8), "a database and nothing else");
+    let index = Apk {
+        database: plain[12..8 + size].to_vec(),
+        files: BTreeMap::default(),
+        directories: BTreeMap::default(),
+    };
+    let entries: Vec<Vec<u32>> =
+        index.slots(index.package(2)).into_iter().skip(1).map(|entry| index.slots(entry)).collect();
+    let names: Vec<String> = entries.iter().map(|entry| index.text(entry[slot::NAME])).collect();
+    assert_eq!(names, ["dynapoint", "dynapoint-tls", "powqutyd"], "sorted");
+    for (entry, name) in entries.iter().zip(names) {
+        let path = packages.join(file_name(&name));
+        let apk = Apk::read(&path);
+        assert_eq!(index.blob(entry[slot::HASHES]), apk.blob(apk.info(slot::HASHES)), "{name}");
+        assert_eq!(integer(entry[slot::FILE_SIZE]), path.metadata().unwrap().len() as usize);
+        assert_eq!(
+            index.dependencies(entry.get(slot::DEPENDS).copied().unwrap_or(0)),
+            apk.dependencies(apk.info(slot::DEPENDS)),
+            "{name}"
+        );
+    }
+}
+
 /// `APK=PATH` names a program of apk-tools 3; without it there is nothing to compare with.
 #[test]
 #[ignore = "needs apk-tools 3: APK=PATH"]
@@ -344,14 +376,14 @@ fn the_real_apk_installs_and_removes_them() {
         let file = entry.unwrap().path().to_str().unwrap().to_owned();
         let (verified, said) = apk(&["verify", "--allow-untrusted", &file]);
         assert!(verified, "{said}");
-        if !file.contains("-tls-") && !file.contains("-notls-") && !file.contains("powqutyd-0") {
-            wanted.push(file);
-        }
     }
-    let notls = packages.join("apk/x86_64").join(file_name("powqutyd-notls")).to_str().unwrap().to_owned();
+    // By name, from the indices; powqutyd by what it provides.
+    wanted.extend(["dynapoint", "mptcp-proxy", "powqutyd-notls"].map(str::to_owned));
+    wanted.extend(DAEMONS.map(|(_, _, reads)| format!("luci-i18n-{}-de", reads[0])));
     let tls = packages.join("apk/x86_64").join(file_name("powqutyd")).to_str().unwrap().to_owned();
-    wanted.push(notls);
-    let common = ["--root", &at, "--no-network", "--allow-untrusted"];
+    let indices = directories.map(|directory| directory.join("packages.adb").to_str().unwrap().to_owned());
+    let common =
+        ["--root", &at, "--allow-untrusted", "--repository", &indices[0], "--repository", &indices[1]];
     let add = ["add", "--initdb"].iter().chain(&common).copied();
     let (added, said) = apk(&add.chain(wanted.iter().map(String::as_str)).collect::<Vec<_>>());
     assert!(added, "{said}");
