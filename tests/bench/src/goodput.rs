@@ -24,35 +24,24 @@ pub struct Effort {
     pub repeats: usize,
 }
 
-/// All cells of one kind. Without delay the three pairs of rates are measured at the same time, each in routers of its
-/// own: together they are below 300 Mbit/s. With delay every packet passes through threads of this program, so that the
-/// fastest pair has the machine for itself.
+/// All cells of one kind. The three pairs of rates are measured at the same time, each in routers of its own: together
+/// they are below 300 Mbit/s.
 pub fn cells(kind: Kind, programs: &Programs, delayed: bool, effort: Effort) -> Cells {
     let delays = delayed.then_some(DELAYS);
-    let one = |pair: usize| {
+    let one = &|rates: [u32; 2]| {
         let setup = Setup::new(kind, programs, delays);
-        setup.shape(PAIRS[pair]);
+        setup.shape(rates);
         let _server = Iperf::serve(&setup.bed.host2);
         WAYS.map(|way| {
             let shares: Vec<f64> =
-                (0..effort.repeats).map(|_| share(&setup, way, PAIRS[pair], effort.seconds)).collect();
+                (0..effort.repeats).map(|_| share(&setup, way, rates, effort.seconds)).collect();
             median(&shares)
         })
     };
-    let together = |pairs: &[usize]| -> Vec<[f64; 2]> {
-        thread::scope(|scope| {
-            let one = &one;
-            let lanes: Vec<_> = pairs.iter().map(|&pair| scope.spawn(move || one(pair))).collect();
-            lanes.into_iter().map(|lane| lane.join().expect("a cell")).collect()
-        })
-    };
-    if delayed {
-        let slow = together(&[0, 2]);
-        [slow[0], one(1), slow[1]]
-    } else {
-        let all = together(&[0, 1, 2]);
-        [all[0], all[1], all[2]]
-    }
+    thread::scope(|scope| {
+        let lanes = PAIRS.map(|rates| scope.spawn(move || one(rates)));
+        lanes.map(|lane| lane.join().expect("a cell"))
+    })
 }
 
 fn share(setup: &Setup, way: Way, rates: [u32; 2], seconds: u32) -> f64 {

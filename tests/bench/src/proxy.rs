@@ -101,10 +101,12 @@ pub fn run(options: &Options, programs: &Programs) {
         let costs = cost::all(&COST, programs, options.quick);
         cost_goals(&costs, programs, &mut goals);
         tables += &cost_table(&costs);
+        eprintln!("{}{tables}", goals.iter().map(Goal::row).collect::<String>());
     }
     if options.wants("loss") {
         first_bytes(options, programs, &mut goals, &mut tables);
         losses(options, programs, &mut goals, &mut tables);
+        eprintln!("{}{tables}", goals.iter().map(Goal::row).collect::<String>());
     }
     if options.wants("goodput") {
         goodputs(options, programs, &mut goals, &mut tables);
@@ -249,7 +251,7 @@ fn losses(options: &Options, programs: &Programs, goals: &mut Vec<Goal>, tables:
             felt.fresh.len()
         )
     };
-    let rounds = if options.quick { 4 } else { 24 };
+    let rounds = if options.quick { 4 } else { 20 };
     for kind in [Kind::OursNone, Kind::OursAead] {
         eprintln!("silent loss: {}", kind.name());
         let felt = loss::silent(kind, programs, if kind == Kind::OursNone { rounds } else { rounds / 4 });
