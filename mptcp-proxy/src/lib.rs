@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod datagram;
 pub mod doctor;
 pub mod early;
+pub mod first;
 pub mod intercept;
 pub mod interfaces;
 pub mod lobby;

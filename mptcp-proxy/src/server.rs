@@ -12,12 +12,13 @@ use openwrt::small_map::SmallMap;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::acl;
 use crate::config;
 use crate::connections::{Connections, Guard, Limits, Way};
 use crate::datagram::Datagrams;
+use crate::first;
 use crate::lobby::Lobby;
 use crate::net::{self, Outgoing};
 use crate::packet::exit::Exit;
@@ -284,17 +285,24 @@ impl Server {
         let fresh = self.claims.borrow_mut().claim(request.number, Instant::now());
         let mut answer = Vec::new();
         welcome.sealer.append(&[if fresh { wire::ACCEPTED } else { wire::SUPERSEDED }], &mut answer);
+        if fresh {
+            return Ok(Some(Ready { stream, welcome, request, received, answer }));
+        }
         stream.write_all(&answer).await?;
-        Ok(fresh.then_some(Ready { stream, welcome, request, received }))
+        Ok(None)
     }
 
     /// Connects to the target and prepares the reply.
     async fn connect_out(&self, ready: Ready, user: &config::User) -> Option<(Box<Relay>, Guard)> {
-        let Ready { stream, mut welcome, request, received } = ready;
+        let Ready { stream, mut welcome, request, received, answer: mut unsent } = ready;
+        let until = tokio::time::Instant::now() + first::TOGETHER;
         let guard =
             self.connections.register(request.source, request.target.clone(), Way::Served(user.name.clone()));
         let tunnel = Rc::new(stream);
         guard.tunnel.replace(Some(tunnel.clone()));
+        if request.command != Command::Connect {
+            write_all(&tunnel, &std::mem::take(&mut unsent)).await.ok()?;
+        }
         if request.command == Command::UdpAssociate && self.check_limits(user).is_ok() {
             let opened = carrier::Opened::by_them(&tunnel, *welcome, received, &guard);
             let resolve = |target: &Target| self.resolve_datagram(target);
@@ -312,7 +320,16 @@ impl Server {
             return None;
         }
         let connected = match self.check_limits(user) {
-            Ok(()) => self.connect(&request).await,
+            Ok(()) => {
+                let mut connecting = Box::pin(self.connect(&request));
+                match timeout_at(until, &mut connecting).await {
+                    Ok(connected) => connected,
+                    Err(_) => {
+                        write_all(&tunnel, &std::mem::take(&mut unsent)).await.ok()?;
+                        connecting.await
+                    }
+                }
+            }
             Err(reply) => Err(reply),
         };
         let (reply, bound) = match &connected {
@@ -321,7 +338,7 @@ impl Server {
         };
         let mut content = Vec::with_capacity(socks::MAX_MESSAGE);
         socks::write_reply(reply, bound, &mut content);
-        let mut unsent = Vec::new();
+        let together = !unsent.is_empty();
         welcome.sealer.append(&content, &mut unsent);
         let Ok(local) = connected else {
             let _ = timeout(PROOF_LIMIT, write_all(&tunnel, &unsent)).await;
@@ -334,8 +351,17 @@ impl Server {
                 Some(Box::new(Shield { sealer: welcome.sealer, opener: welcome.opener }))
             }
         };
-        let relay = Relay { local, tunnel, shield, received, unsent, awaited: None, opened_locally: false };
-        Some((Box::new(relay), guard))
+        let mut relay =
+            Box::new(Relay { local, tunnel, shield, received, unsent, awaited: None, opened_locally: false });
+        if together {
+            if let Err(error) = first::answer(&mut relay, &guard, until).await {
+                log::debug!("{}: {error}", guard.target);
+                net::reset(&relay.local);
+                net::reset(&relay.tunnel);
+                return None;
+            }
+        }
+        Some((relay, guard))
     }
 
     /// A place for the packets of this user, where it may send any.
@@ -465,6 +491,8 @@ struct Ready {
     welcome: Box<Welcome>,
     request: Request,
     received: Vec<u8>,
+    /// That the request is served here; not sent yet.
+    answer: Vec<u8>,
 }
 
 /// Which requests were claimed.
@@ -499,7 +527,8 @@ async fn ignore<T>(stream: &mut TcpStream) -> io::Result<T> {
     Err(io::ErrorKind::PermissionDenied.into())
 }
 
-async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of it, however long that takes.
+pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
         match stream.try_write(bytes) {

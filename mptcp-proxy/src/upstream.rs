@@ -323,7 +323,6 @@ impl Upstream {
             Err(bind) => self.connect(bind, OPEN_LIMIT.max(CONNECT_LIMIT)).await?,
         };
         let Ready { mut stream, mut greeting, verified, .. } = ready;
-        let begun = Instant::now();
         let plain = self.config.cipher == Cipher::None;
         let mut out = Vec::with_capacity(512);
         if !verified {
@@ -367,7 +366,6 @@ impl Upstream {
                 }
                 Opened::Incomplete => {}
                 Opened::Record { used, content: 1 } if received[0] == wire::ACCEPTED => {
-                    self.measure(begun.elapsed());
                     received.drain(..used);
                     return Ok(Accepted { stream, greeting, received, sent });
                 }
