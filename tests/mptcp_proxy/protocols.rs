@@ -413,7 +413,7 @@ fn flood(packets: u32) {
 
 #[test]
 fn a_flood_costs_neither_memory_nor_other_transfers() {
-    flood(40_000);
+    flood(20_000);
 }
 
 #[test]
