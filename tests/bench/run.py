@@ -154,4 +154,5 @@ def main():
             write(part, text, began)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -23,9 +23,9 @@ use crate::capture::{wait_for, wait_or, Capture, PATIENCE};
 /// Says which `cargo build` is missing.
 pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap_or_else(|error| panic!("where is this test? {error}"));
-    // target/PROFILE/deps/TEST
-    let profile =
-        test.ancestors().nth(2).unwrap_or_else(|| panic!("{} lies in no target directory", test.display()));
+    // target/PROFILE/deps/TEST, or target/PROFILE/PROGRAM
+    let profile = test.ancestors().skip(1).find(|directory| !directory.ends_with("deps"));
+    let profile = profile.unwrap_or_else(|| panic!("{} lies in no target directory", test.display()));
     let binary = profile.join(name);
     assert!(
         binary.is_file(),
