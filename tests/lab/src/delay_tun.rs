@@ -136,7 +136,8 @@ mod tests {
         assert!(begun.elapsed() >= Duration::from_millis(40), "{:?}", begun.elapsed());
         link.set_silent(true);
         asking.send_to(b"lost", echo.local_addr().unwrap()).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        // A loaded machine may take its time to lose it.
+        std::thread::sleep(Duration::from_secs(1));
         link.set_silent(false);
         asking.send_to(b"z", echo.local_addr().unwrap()).unwrap();
         let mut packet = [0; 8];
