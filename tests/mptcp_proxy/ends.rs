@@ -17,6 +17,20 @@ fn reset(stream: TcpStream) {
     rustix::net::sockopt::set_socket_linger(stream.as_fd(), Some(Duration::ZERO)).unwrap();
 }
 
+/// Writes until nothing was taken for a second, or for long enough.
+fn fill(mut stream: &TcpStream) {
+    let chunk = noise(1 << 20, 3);
+    stream.set_nonblocking(true).unwrap();
+    let begun = Instant::now();
+    let mut taken = begun;
+    while taken.elapsed() < Duration::from_secs(1) && begun.elapsed() < Duration::from_secs(8) {
+        match stream.write(&chunk) {
+            Ok(_) => taken = Instant::now(),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
 #[test]
 fn an_answer_after_a_half_close_arrives() {
     for encryption in ENCRYPTIONS {
@@ -125,10 +139,8 @@ fn a_reset_behind_a_blocked_receiver_is_noticed() {
             std::thread::sleep(PATIENCE * 2);
             drop(stream);
         });
-        let mut stream = bed.connect(service.address);
-        stream.set_write_timeout(Some(Duration::from_millis(1500))).unwrap();
-        let chunk = noise(1 << 20, 3);
-        while stream.write_all(&chunk).is_ok() {}
+        let stream = bed.connect(service.address);
+        fill(&stream);
         reset(stream);
         for daemon in [&client, &server] {
             daemon.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
