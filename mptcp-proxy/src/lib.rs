@@ -15,6 +15,7 @@ pub mod intercept;
 pub mod interfaces;
 pub mod lobby;
 pub mod net;
+pub mod noise;
 pub mod packet;
 pub mod path;
 pub mod pool;

@@ -19,6 +19,7 @@
 use ring::rand::SecureRandom;
 use ring::{hkdf, hmac};
 
+use crate::noise;
 use crate::record::{Cipher, Opener, Sealer};
 
 /// First byte of a connection that asks for a ticket.
@@ -26,9 +27,9 @@ pub const ASK: u8 = 1;
 /// First byte of a connection that has one.
 pub const HELLO: u8 = 2;
 /// Length of a question for a ticket, with its first byte.
-pub const ASK_LENGTH: usize = 1 + 32 + 16;
+pub const ASK_LENGTH: usize = 1 + noise::QUESTION;
 /// Length of the answer to it.
-pub const TICKET_LENGTH: usize = 32 + 8 + 32 + 16;
+pub const TICKET_LENGTH: usize = 8 + 32 + noise::OVERHEAD;
 /// Length of a hello, with its first byte.
 pub const HELLO_LENGTH: usize = 1 + 8 + 8 + 1 + MAC;
 /// Length of the answer to a hello.
@@ -36,7 +37,6 @@ pub const MAC: usize = 16;
 /// Length of a probe and of its answer.
 pub const PROBE_LENGTH: usize = 8 + 8 + MAC;
 
-const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
 const PROLOGUE: &[u8] = b"steadynode mptcp-proxy 1";
 
 /// A pre-shared key.
@@ -103,28 +103,23 @@ impl std::fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// A client's question for a ticket.
-pub struct Question(Box<snow::HandshakeState>);
+pub struct Question(Box<noise::Initiator>);
 
 impl Question {
     /// The question, and the bytes to send.
     pub fn new(key: &Key) -> (Self, [u8; ASK_LENGTH]) {
-        let mut noise =
-            builder(key).build_initiator().unwrap_or_else(|_| unreachable!("{PATTERN} is complete"));
+        let (initiator, message) = noise::Initiator::new(&key.0, PROLOGUE, random());
         let mut bytes = [ASK; ASK_LENGTH];
-        noise
-            .write_message(&[], &mut bytes[1..])
-            .unwrap_or_else(|_| unreachable!("the message has its fixed length"));
-        (Question(Box::new(noise)), bytes)
+        bytes[1..].copy_from_slice(&message);
+        (Question(Box::new(initiator)), bytes)
     }
 
     /// Reads the answer.
-    pub fn finish(mut self, answer: &[u8; TICKET_LENGTH]) -> Result<Session, Refused> {
-        let mut payload = [0; 40];
-        let length = self.0.read_message(answer, &mut payload).map_err(|_| Refused)?;
-        if length != payload.len() {
-            return Err(Refused);
-        }
-        Ok(Session { ticket: Ticket::new(&payload), next: 0 })
+    pub fn finish(self, answer: &[u8; TICKET_LENGTH]) -> Result<Session, Refused> {
+        let mut answer = *answer;
+        let payload =
+            self.0.finish(&mut answer).and_then(|payload| payload.try_into().ok()).ok_or(Refused)?;
+        Ok(Session { ticket: Ticket::new(payload), next: 0 })
     }
 }
 
@@ -133,14 +128,16 @@ pub fn answer<'a>(
     question: &[u8; ASK_LENGTH],
     keys: impl IntoIterator<Item = &'a Key>,
 ) -> Option<(usize, ServerSession, [u8; TICKET_LENGTH])> {
-    let (user, mut noise) = keys.into_iter().enumerate().find_map(|(user, key)| {
-        let mut noise = builder(key).build_responder().ok()?;
-        noise.read_message(&question[1..], &mut []).ok().map(|_| (user, noise))
-    })?;
+    let message = question[1..].first_chunk()?;
     let payload: [u8; 40] = random();
-    let mut bytes = [0; TICKET_LENGTH];
-    noise.write_message(&payload, &mut bytes).ok()?;
-    Some((user, ServerSession { ticket: Ticket::new(&payload), seen: Window::default() }, bytes))
+    let ephemeral = random();
+    keys.into_iter().enumerate().find_map(|(user, key)| {
+        let mut bytes = [0; TICKET_LENGTH];
+        bytes[32..72].copy_from_slice(&payload);
+        noise::answer(&key.0, PROLOGUE, message, ephemeral, &mut bytes)?;
+        let session = ServerSession { ticket: Ticket::new(&payload), seen: Window::default() };
+        Some((user, session, bytes))
+    })
 }
 
 /// The client's side of a ticket.
@@ -356,14 +353,6 @@ pub fn random<const N: usize>() -> [u8; N] {
         .fill(&mut bytes)
         .unwrap_or_else(|_| unreachable!("getrandom does not fail once the kernel is seeded"));
     bytes
-}
-
-fn builder(key: &Key) -> snow::Builder<'_> {
-    let pattern = PATTERN.parse().unwrap_or_else(|_| unreachable!("{PATTERN} is a pattern"));
-    snow::Builder::new(pattern)
-        .prologue(PROLOGUE)
-        .and_then(|builder| builder.psk(0, &key.0))
-        .unwrap_or_else(|_| unreachable!("each is set once"))
 }
 
 fn derive(root: &hkdf::Prk, label: &[u8], context: &[u8]) -> [u8; 32] {
