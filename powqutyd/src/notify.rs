@@ -23,7 +23,7 @@ impl Judge {
     /// ends after it, does not count again.
     pub fn stands_alone(&mut self, event: &EventRecord) -> bool {
         let start = event.start.millis();
-        let end = start + (event.duration_s * 1000.0) as i64;
+        let end = start.saturating_add((event.duration_s * 1000.0) as i64);
         match event.kind {
             EventKind::Interruption => {
                 self.interruption = Some((start, end));

@@ -19,7 +19,7 @@ impl Utc {
     /// From seconds since 1970.
     #[must_use]
     pub fn from_seconds(seconds: f64) -> Self {
-        Self((seconds * 1e9).round() as i128)
+        Self(nanoseconds(seconds))
     }
 
     /// The system's idea of now.
@@ -31,7 +31,7 @@ impl Utc {
     /// This moment and `seconds` more.
     #[must_use]
     pub fn plus_seconds(self, seconds: f64) -> Self {
-        Self(self.0 + (seconds * 1e9).round() as i128)
+        Self(self.0.saturating_add(nanoseconds(seconds)))
     }
 
     /// Milliseconds since 1970, rounded to the nearest.
@@ -91,6 +91,12 @@ impl From<SystemTime> for Utc {
     fn from(at: SystemTime) -> Self {
         Self(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as i128)
     }
+}
+
+/// Files of others may say anything: 30 million years are far enough, and leave room for every sum.
+fn nanoseconds(seconds: f64) -> i128 {
+    const FAR: f64 = 1e15;
+    (seconds.clamp(-FAR, FAR) * 1e9).round() as i128
 }
 
 fn iso(date: time::Date) -> String {

@@ -79,7 +79,7 @@ pub fn decode(bytes: &[u8]) -> Decoded {
         return Decoded::Damaged;
     }
     let mut input = Input(&content[3..]);
-    let record = input.i64().and_then(|time_ms| {
+    let record = input.i64().filter(|ms| ms.unsigned_abs() < FAR_MS).and_then(|time_ms| {
         let record = decode_payload(content[2], time_ms, &mut input)?;
         Some(Stamped { time_ms, record })
     });
@@ -240,6 +240,14 @@ fn encode_payload(record: &Record, out: &mut Vec<u8>) {
     }
 }
 
+/// Far beyond any calendar, and far from where sums of times overflow: what another program wrote may say anything.
+const FAR_MS: u64 = 1 << 50;
+
+/// Seconds that something lasted.
+fn is_length(seconds: &f64) -> bool {
+    (0.0..1e12).contains(seconds)
+}
+
 fn decode_payload(kind: u8, time_ms: i64, input: &mut Input<'_>) -> Option<Record> {
     Some(match kind {
         1 => Record::Header(Box::new(serde_json::from_slice::<Header>(input.0).ok()?)),
@@ -281,7 +289,7 @@ fn decode_payload(kind: u8, time_ms: i64, input: &mut Input<'_>) -> Option<Recor
         8 => Record::Rvc(RvcRecord { duration_s: input.f32()?, du_max: input.f32()?, du_ss: input.f32()? }),
         9 => {
             let power_loss = input.u8()? & POWER_LOSS != 0;
-            let duration_s = input.f64().filter(|it| it.is_finite() && *it >= 0.0)?;
+            let duration_s = input.f64().filter(is_length)?;
             Record::Outage(Outage { duration_s, power_loss })
         }
         10 => Record::Stop,
@@ -316,7 +324,7 @@ fn decode_means(input: &mut Input<'_>) -> Option<Means> {
 fn decode_event(time_ms: i64, input: &mut Input<'_>) -> Option<EventRecord> {
     let kind = *crate::outputs::KINDS.get(usize::from(input.u8()?))?;
     let open = input.u8()? & OPEN != 0;
-    let duration_s = input.f64().filter(|it| it.is_finite() && *it >= 0.0)?;
+    let duration_s = input.f64().filter(is_length)?;
     let known = |value: f32| Some(f64::from(value)).filter(|value| value.is_finite());
     let (extreme_voltage, extreme_percent) = (known(input.f32()?), known(input.f32()?));
     let (row, column) = (input.u8()?, input.u8()?);
