@@ -72,7 +72,7 @@ pub(crate) fn no_answer(peer: &str) -> String {
 }
 
 /// The beginning of what a server said, fit for a log.
-#[cfg(any(feature = "slack", feature = "email"))]
+#[cfg(any(feature = "slack", feature = "email", feature = "mqtt"))]
 pub(crate) fn one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     words.chars().filter(|c| !c.is_control()).take(300).collect()

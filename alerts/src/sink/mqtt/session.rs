@@ -6,6 +6,7 @@
 //! and its TLS brings packages of its own. Here one alert is in flight, and its identifier is known.
 
 use crate::config::Broker;
+use crate::explain::one_line;
 use crate::outbox::{Cure, Failure};
 use bytes::{Bytes, BytesMut};
 use rumqttc::mqttbytes::{self, v4};
@@ -397,7 +398,7 @@ fn spoken(code: &str, said: Option<&str>) -> String {
         words.extend(letter.to_lowercase());
     }
     match said {
-        Some(said) => format!("{words} ({said})"),
+        Some(said) => format!("{words} ({})", one_line(said)),
         None => words,
     }
 }
