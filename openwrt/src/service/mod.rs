@@ -35,6 +35,8 @@ mod bus_tests;
 pub mod client;
 mod error;
 mod events;
+#[doc(hidden)]
+pub mod fuzz;
 mod params;
 mod socket;
 #[cfg(test)]
@@ -186,7 +188,8 @@ impl Service {
     /// for does not depend on being asked.
     ///
     /// # Errors
-    /// When the socket cannot be bound: `AddrInUse` if another process serves it. The message names the path.
+    /// `AddrInUse` if another process serves the socket, `AlreadyExists` if something else than a socket has its name. The
+    /// message names the path.
     pub fn start(self, run_dir: &Path, ubus: &Path) -> io::Result<Running> {
         self.start_on(run_dir, &ubus::Client::connect(ubus))
     }

@@ -104,7 +104,7 @@ struct Peer {
 }
 
 /// What a line of the peer turned out to be.
-enum Request {
+pub(super) enum Request {
     Call { method: String, params: Value },
     Subscribe { events: Vec<String> },
 }
@@ -118,7 +118,7 @@ enum Line {
 /// `{"result":…}` or `{"error":…}`.
 #[derive(Serialize)]
 #[serde(rename_all = "snake_case")]
-enum Reply {
+pub(super) enum Reply {
     Result(Value),
     Error(CallError),
 }
@@ -213,7 +213,7 @@ impl Peer {
 }
 
 impl Request {
-    fn parse(text: &[u8], table: &Table) -> Result<Self, CallError> {
+    pub(super) fn parse(text: &[u8], table: &Table) -> Result<Self, CallError> {
         let value: Value = serde_json::from_slice(text)
             .map_err(|error| CallError::argument("line", format_args!("is not JSON: {error}")))?;
         let Value::Object(mut map) = value else {
@@ -257,7 +257,7 @@ async fn in_time(limit: Duration, action: impl Future<Output = io::Result<()>>) 
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read its answer")))
 }
 
-fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+pub(super) fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(value)?;
     line.push(b'\n');
     Ok(line)
