@@ -153,7 +153,14 @@ impl RecordFile {
             }
         }
         let mut size = records.valid_end();
-        if file.seek(SeekFrom::End(0))? > size {
+        let length = file.seek(SeekFrom::End(0))?;
+        if length > 0 && size == 0 {
+            // Not one record in it: somebody else's file, perhaps by a slip in the configuration.
+            let aside = aside(&self.path);
+            fs::rename(&self.path, &aside)?;
+            log::warn!("{} is no record file; it is {} now", self.path.display(), aside.display());
+            file = OpenOptions::new().read(true).append(true).create_new(true).open(&self.path)?;
+        } else if length > size {
             log::warn!("{}: a torn end was cut off", self.path.display());
             file.set_len(size)?;
         }
@@ -176,6 +183,13 @@ impl RecordFile {
         }
         Ok(Open { file, size, oldest_ms })
     }
+}
+
+/// Where a file goes that is none of ours.
+fn aside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".unreadable");
+    name.into()
 }
 
 /// The records of both halves, oldest first.

@@ -41,6 +41,17 @@ fn a_torn_end_is_cut_and_writing_goes_on() {
 }
 
 #[test]
+fn a_file_without_any_record_is_set_aside_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("photo.jpg");
+    let photo: Vec<u8> = (0..9000u32).map(|at| (at * 31 % 251) as u8).collect();
+    fs::write(&path, &photo).unwrap();
+    file(path.clone(), 1 << 20).append(&pst(9)).1.unwrap();
+    assert_eq!(numbers(&path), [9]);
+    assert!(fs::read(dir.path().join("photo.jpg.unreadable")).unwrap() == photo);
+}
+
+#[test]
 fn five_weeks_stay_and_the_size_is_bounded() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("rec");
