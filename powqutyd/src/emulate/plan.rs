@@ -104,6 +104,12 @@ impl Plan {
         }
         plan.grid = Script::parse(&rest)?;
         plan.faults.sort_by(|a, b| a.start.total_cmp(&b.start));
+        if let (Some(repeat), Some(last)) = (plan.grid.repeat, plan.faults.last()) {
+            if last.start >= repeat {
+                let reason = format!("`repeat` after {repeat} s cuts off the fault at {} s", last.start);
+                return Err(ScriptError { line: text.lines().count(), reason });
+            }
+        }
         Ok(plan)
     }
 
