@@ -2,7 +2,7 @@
 # Two commands set everything up on a fresh machine: `make demo` and `make test`.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo preview test test-long test-vm soak lint size bench package
+.PHONY: help demo preview test test-long test-vm fuzz soak lint size bench package
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -25,6 +25,9 @@ test-long: ## the long rows and the full repeat counts
 
 test-vm: ## radios, a mesh and USB devices of the kernel in QEMU machines: dynapoint, powqutyd
 	@tests/vm/run.sh
+
+fuzz: ## every parser of outside input with random bytes: SECONDS=60 for each
+	@fuzz/run.sh all $(or $(SECONDS),60)
 
 soak: ## all three daemons on one router while everything around them fails, for MINUTES=30
 	@tests/setup.sh test

@@ -43,8 +43,17 @@ pub use sink::mqtt::Telemetry;
 #[cfg(feature = "tls")]
 pub use tls::client_config;
 
-/// Reads any bytes as a journal of alerts and returns the length of the part that is whole: for the fuzzer.
+/// What is read from outside, for the fuzzer and its kept inputs. Each panics when a promise is broken.
 #[doc(hidden)]
-pub fn read_journal(bytes: &[u8]) -> usize {
-    outbox::fuzz(bytes)
+pub mod fuzz {
+    /// Reads any bytes as a journal of alerts and returns the length of the part that is whole.
+    pub fn journal(bytes: &[u8]) -> usize {
+        crate::outbox::fuzz(bytes)
+    }
+
+    #[cfg(feature = "mqtt")]
+    pub use crate::sink::mqtt::fuzz::broker;
+
+    #[cfg(feature = "email")]
+    pub use crate::sink::email::fuzz::mail_server;
 }

@@ -17,6 +17,8 @@ use std::error::Error as _;
 use std::time::Duration;
 use time::OffsetDateTime;
 
+pub(crate) mod fuzz;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The whole session; a server may think for minutes (RFC 5321 4.5.3.2), but alerts of other kinds wait behind.
 const TIMEOUT: Duration = Duration::from_secs(120);

@@ -48,7 +48,7 @@ fn best(gateways: &[(bool, f64)]) -> Option<f64> {
 }
 
 /// Whether a gateway in an answer to `BATADV_CMD_GET_GATEWAYS` is the one the mesh has chosen, and its quality.
-fn gateway(message: &wire::Message<'_>) -> Result<Option<(bool, f64)>, Error> {
+pub fn gateway(message: &wire::Message<'_>) -> Result<Option<(bool, f64)>, Error> {
     let (mut chosen, mut quality) = (false, None);
     for attribute in Family::attributes(message)? {
         let attribute = attribute?;

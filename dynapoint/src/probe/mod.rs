@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checks: what is asked ([`run()`]), and what the answers mean ([`http`], [`dns`], [`icmp`], pure).
 
-mod batman;
+pub mod batman;
 pub mod dns;
 pub mod ground;
 pub mod http;

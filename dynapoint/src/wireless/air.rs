@@ -368,7 +368,7 @@ pub fn mac_address(ifname: &str) -> Option<[u8; 6]> {
 }
 
 /// `network.wireless status`: per radio its state and its interfaces, each with section and device.
-fn read_netifd(status: &Value) -> (SmallMap<String, String>, SmallMap<String, String>) {
+pub fn read_netifd(status: &Value) -> (SmallMap<String, String>, SmallMap<String, String>) {
     let (mut devices, mut pending) = (SmallMap::new(), SmallMap::new());
     for (radio, state) in status.as_object().into_iter().flatten() {
         let flag = |key: &str| state.get(key).and_then(Value::as_bool).unwrap_or(false);

@@ -131,7 +131,8 @@ fn write(request: Builder, endpoint: &Endpoint) -> Builder {
     })
 }
 
-fn parse(attribute: &Attribute<'_>) -> Result<Option<Endpoint>, Malformed> {
+/// Reads an endpoint; `None` for one without an address.
+pub fn parse(attribute: &Attribute<'_>) -> Result<Option<Endpoint>, Malformed> {
     let (mut address, mut id, mut flags, mut link) = (None, 0, 0, 0);
     for inner in attribute.nested() {
         let inner = inner?;

@@ -31,7 +31,8 @@ pub fn of_uplink(file: &Path) -> Vec<SocketAddr> {
     parse(&text.unwrap_or_default())
 }
 
-fn parse(text: &str) -> Vec<SocketAddr> {
+/// The first resolvers in the text of a `resolv.conf`.
+pub fn parse(text: &str) -> Vec<SocketAddr> {
     let servers = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
         let address: Option<IpAddr> = match words.next() {

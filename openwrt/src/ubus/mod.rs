@@ -26,6 +26,8 @@ mod peer;
 
 pub use client::{Client, Events, Object, ObjectHandle, Subscription};
 pub use connection::Request;
+#[doc(hidden)]
+pub use peer::fuzz;
 
 use serde_json::Value;
 use std::fmt;

@@ -6,6 +6,7 @@
 //! object for the life of the client, while ubusd's number of it changes with every connection.
 
 mod calls;
+pub mod fuzz;
 mod objects;
 
 use super::message::{Decoder, Draft, Fields, FrameFault, Kind, Message};

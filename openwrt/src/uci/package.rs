@@ -56,6 +56,12 @@ impl Package {
         parse::parse(name, text).map_err(|cause| Error::new(name, cause))
     }
 
+    /// Lays uncommitted changes over it, the content of `/tmp/.uci/<package>`; returns how many of its lines could not be
+    /// applied and were left out.
+    pub fn overlay(&mut self, delta: &[u8]) -> usize {
+        super::delta::overlay(self, delta).skipped
+    }
+
     pub(super) fn empty(name: &str) -> Result<Package, Cause> {
         if !lex::is_package(name) {
             return Err(Cause::BadName);

@@ -2,6 +2,7 @@
 //! MQTT: alerts with QoS 1 out of the outbox, values with QoS 0, on one connection where both go to the same broker.
 
 mod connection;
+pub(crate) mod fuzz;
 mod session;
 mod values;
 
