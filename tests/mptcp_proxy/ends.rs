@@ -25,8 +25,8 @@ fn fill(mut stream: &TcpStream) {
     let mut taken = begun;
     while taken.elapsed() < Duration::from_secs(1) && begun.elapsed() < Duration::from_secs(8) {
         match stream.write(&chunk) {
-            Ok(_) => taken = Instant::now(),
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            Ok(length) if length > 0 => taken = Instant::now(),
+            _ => std::thread::sleep(Duration::from_millis(10)),
         }
     }
 }
