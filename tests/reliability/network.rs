@@ -52,7 +52,7 @@ fn an_event_reaches_a_broker_that_has_only_an_ipv6_address() {
             environment.data("grid").display(),
             address.port(),
             lab::broker::USER,
-            lab::broker::PASSWORD,
+            lab::broker::PASSWORD.replace('\'', "'\\''"),
         ),
     );
     let daemon = environment.spawn("powqutyd");
