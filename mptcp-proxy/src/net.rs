@@ -70,6 +70,11 @@ pub fn reset(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
+/// Takes that back: closing it will be an orderly end again.
+pub fn keep(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(None);
+}
+
 /// A listener for the tunnel: MPTCP where the kernel has it.
 pub fn listen_tunnel(address: SocketAddr) -> io::Result<TcpListener> {
     listen(stream_socket(Domain::for_address(address), true)?, address, false)

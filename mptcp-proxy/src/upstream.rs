@@ -329,6 +329,8 @@ impl Upstream {
             out.extend(greeting.hello);
         }
         greeting.sealer.append(request, &mut out);
+        // Given up from here on, it must not end like a transfer that was complete.
+        net::reset(&stream);
         let mut sent = 0;
         if trusted {
             sent = append_early(&mut out, &mut greeting.sealer, plain, early, sent, exposed);
@@ -367,6 +369,7 @@ impl Upstream {
                 Opened::Incomplete => {}
                 Opened::Record { used, content: 1 } if received[0] == wire::ACCEPTED => {
                     received.drain(..used);
+                    net::keep(&stream);
                     return Ok(Accepted { stream, greeting, received, sent });
                 }
                 Opened::Record { .. } => {
