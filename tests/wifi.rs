@@ -109,7 +109,6 @@ fn a_mesh_gets_worse_and_better_and_the_rule_follows() {
 
 /// The setting of the original project: two routers joined by two Wi-Fi links, and both carry.
 #[test]
-#[ignore = "written, not seen to pass yet: cargo test -p e2e --features vm --test wifi -- --ignored --nocapture"]
 fn two_routers_share_a_transfer_between_two_wifi_links() {
     let console = run("proxy", PROXY, &["mptcp-proxy"]);
     let transfer = &numbers(&console, "transfer ")[0];

@@ -4,7 +4,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 tests/setup.sh vm || exit 1
-cargo build --package dynapoint --package powqutyd --package e2e --bins || exit 1
+cargo build --package dynapoint --package powqutyd --package mptcp-proxy --package e2e --bins || exit 1
 cargo test --package e2e --features vm --test wifi --test gadget --no-run || exit 1
 begin=$(date +%s)
 cargo test --package e2e --features vm --test wifi --test gadget -- --nocapture --test-threads 1
