@@ -250,3 +250,21 @@ pub fn exchange(stream: &TcpStream, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> 
     sender.join().unwrap()?;
     read.map(|_| received)
 }
+
+/// The path stops passing packets, its links stay up.
+pub fn silence(bed: &Bed, path: &str) {
+    for router in [&bed.r1, &bed.r2] {
+        let script = format!(
+            "table inet silence {{ chain input {{ type filter hook prerouting priority -400; iifname {path} drop; }}; \
+             chain output {{ type filter hook postrouting priority 400; oifname {path} drop; }}; }}"
+        );
+        router.run_with_input("nft -f -", &script);
+    }
+}
+
+/// The end of [`silence`].
+pub fn end_silence(bed: &Bed) {
+    for router in [&bed.r1, &bed.r2] {
+        router.run("nft delete table inet silence");
+    }
+}

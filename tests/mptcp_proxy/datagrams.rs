@@ -10,7 +10,7 @@ use lab::{Dnsmasq, Netns};
 use serde_json::json;
 
 use crate::bed::*;
-use crate::paths::{end_silence, silence, wait_for_paths};
+use crate::paths::wait_for_paths;
 
 pub fn socket(namespace: &Netns, address: &str) -> UdpSocket {
     let socket = namespace.enter(|| UdpSocket::bind(address).unwrap());

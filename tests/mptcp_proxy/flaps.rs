@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::bed::*;
-use crate::paths::{end_silence, silence, wait_for_paths};
+use crate::paths::wait_for_paths;
 
 /// Transfers of random bytes in both directions all the time, while paths die and return, one at a time, in a random
 /// order and rhythm.

@@ -72,23 +72,6 @@ fn two_subflows_carry_their_shares() {
     assert_eq!((&status["paths"][1]["subflows"], &status["paths"][1]["mptcp"]), (&json!(1), &json!(true)));
 }
 
-/// The path stops passing packets, its links stay up.
-pub fn silence(bed: &Bed, path: &str) {
-    for router in [&bed.r1, &bed.r2] {
-        let script = format!(
-            "table inet silence {{ chain input {{ type filter hook prerouting priority -400; iifname {path} drop; }}; \
-             chain output {{ type filter hook postrouting priority 400; oifname {path} drop; }}; }}"
-        );
-        router.run_with_input("nft -f -", &script);
-    }
-}
-
-pub fn end_silence(bed: &Bed) {
-    for router in [&bed.r1, &bed.r2] {
-        router.run("nft delete table inet silence");
-    }
-}
-
 #[test]
 fn a_path_that_dies_silently_is_left_and_found_again() {
     let bed = Bed::new();

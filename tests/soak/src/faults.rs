@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use lab::ask;
 use serde_json::Value;
 
-use crate::router::{end_silence, silence, Router};
+use crate::bed::{end_silence, silence};
+use crate::router::Router;
 
 /// So long a state may take to come true: three failed rounds of a second, and a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(40);

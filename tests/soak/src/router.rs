@@ -281,22 +281,4 @@ fn page(mut stream: TcpStream) {
     let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 }
 
-/// The path stops passing packets, its links stay up.
-pub fn silence(bed: &Bed, path: &str) {
-    for router in [&bed.r1, &bed.r2] {
-        let script = format!(
-            "table inet silence {{ chain input {{ type filter hook prerouting priority -400; iifname {path} drop; }}; \
-             chain output {{ type filter hook postrouting priority 400; oifname {path} drop; }}; }}"
-        );
-        router.run_with_input("nft -f -", &script);
-    }
-}
-
-/// The end of [`silence`].
-pub fn end_silence(bed: &Bed) {
-    for router in [&bed.r1, &bed.r2] {
-        router.run("nft delete table inet silence");
-    }
-}
-
 pub use bed::{exchange, noise};
