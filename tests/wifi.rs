@@ -2,6 +2,7 @@
 //! dynapoint against a real hostapd, real clients, simulated radios (mac80211_hwsim) and a real batman-adv, and
 //! mptcp-proxy over two Wi-Fi links; each in a machine of its own. What runs there is below `tests/vm/scenarios`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use lab::Vm;
@@ -17,12 +18,18 @@ const PROXY: &str = include_str!("vm/scenarios/proxy.sh");
 
 fn run(name: &str, script: &str, programs: &[&str]) -> String {
     let vm = Vm::build();
-    let files: Vec<_> = programs.iter().map(|name| (lab::binary(name), format!("usr/sbin/{name}"))).collect();
+    let files: Vec<_> = programs.iter().map(|name| (program(name), format!("usr/sbin/{name}"))).collect();
     let files: Vec<_> = files.iter().map(|(host, guest)| (host.as_path(), guest.as_str())).collect();
     let outcome = vm.run(&format!("{SETUP}{script}"), &files, LIMIT);
     println!("{}\n{name}: the machine ran {:.0} s", outcome.console, outcome.took.as_secs_f64());
     assert_eq!(outcome.status, Some(0), "{name} failed in the machine");
     outcome.console
+}
+
+/// The build for a router where `make test-vm` made one (variable DYNAPOINT), otherwise the one for tests.
+fn program(name: &str) -> PathBuf {
+    let built = std::env::var_os(name.to_uppercase()).map(PathBuf::from);
+    built.unwrap_or_else(|| lab::binary(name))
 }
 
 /// Numbers behind `word` in lines of the console.
@@ -72,7 +79,6 @@ fn a_rename_is_quick_and_nobody_else_notices() {
 
 /// Access points that cannot stand in for each other come and go, and a client beside them notices nothing.
 #[test]
-#[ignore = "written, not seen to pass yet: cargo test -p e2e --features vm --test wifi -- --ignored --nocapture"]
 fn twins_come_and_go_and_nobody_else_notices() {
     let console = run("twins", TWINS, &["dynapoint", "air"]);
     let switches = numbers(&console, "switch ");
@@ -86,7 +92,8 @@ fn twins_come_and_go_and_nobody_else_notices() {
         "carrier back -> first beacon of the one that is added: median {:.1} ms, worst {:.1} ms",
         up.0, up.1
     );
-    for (done, least) in [("added ", 20.0), ("removed ", 20.0), ("silenced ", 10.0)] {
+    // The first BSS of a radio may be spared when the link is back before its turn came.
+    for (done, least) in [("added ", 20.0), ("removed ", 20.0), ("silenced ", 5.0)] {
         assert!(numbers(&console, done)[0][0] >= least, "{done}");
     }
     nobody_else_noticed(&console);

@@ -4,7 +4,10 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 tests/setup.sh vm || exit 1
-cargo build --package dynapoint --package powqutyd --package mptcp-proxy --package e2e --bins || exit 1
+cargo build --package powqutyd --package mptcp-proxy --package e2e --bins || exit 1
+# What is timed is what a router gets: emulated, the build for tests takes several times as long for everything.
+DYNAPOINT=$(tests/router-build.sh dynapoint --no-default-features) && DYNAPOINT=$(realpath "$DYNAPOINT") || exit 1
+export DYNAPOINT
 cargo test --package e2e --features vm --test wifi --test gadget --no-run || exit 1
 begin=$(date +%s)
 cargo test --package e2e --features vm --test wifi --test gadget -- --nocapture --test-threads 1
