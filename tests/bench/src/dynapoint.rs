@@ -11,16 +11,7 @@ use crate::netifd_double::NetifdDouble;
 use crate::rig::{Rig, Web, HOST_V4};
 use crate::Options;
 
-const WIRELESS: &str = "
-config wifi-iface 'public'
-	option device 'radio0'
-	option ssid 'freifunk'
-	option dynapoint_rule 'internet'
-config wifi-iface 'maintenance'
-	option device 'radio0'
-	option ssid 'maintenance'
-	option dynapoint_rule '!internet'
-";
+const WIRELESS: &str = include_str!("../../dynapoint/two_access_points.uci");
 
 /// The original's example: interval 60 s, three rounds.
 const ORIGINAL: [f64; 2] = [120.0, 180.0];

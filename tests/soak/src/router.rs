@@ -15,6 +15,8 @@ use lab::{Broker, Daemon, Environment, FaultyLink, HostapdDouble, UbusdDouble};
 use crate::bed::{self, client_config, echo, Bed, Service, HOST2, KEY};
 use crate::netifd_double::NetifdDouble;
 
+const WIRELESS: &str = include_str!("../../dynapoint/two_access_points.uci");
+
 /// Seconds from one dip of the emulated grid to the next.
 pub const DIP_EVERY: u64 = 20;
 
@@ -30,17 +32,6 @@ at 11s fault skip 3
 at 12s fault stall for 500ms
 at 14s fault reset
 at 16s fault hangup for 1s
-";
-
-const WIRELESS: &str = "
-config wifi-iface 'public'
-	option device 'radio0'
-	option ssid 'freifunk'
-	option dynapoint_rule 'internet'
-config wifi-iface 'maintenance'
-	option device 'radio0'
-	option ssid 'maintenance'
-	option dynapoint_rule '!internet'
 ";
 
 /// The router, its daemons and its world.
