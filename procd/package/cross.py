@@ -2,6 +2,7 @@
 """Cross-builds static musl binaries without a buildroot: Debian's rustc-web with the library's sources
 (rust-web-src), and zig from PyPI as linker, C compiler and C library."""
 
+import argparse
 import dataclasses
 import os
 import pathlib
@@ -43,24 +44,48 @@ TARGETS = {target.name: target for target in (
 )}
 
 
-def build(targets, package):
-    """Builds one variant for all `targets`, in one go: what two of them share is compiled for both, and the last, single
-    threaded minute of one binary runs beside that of another. Returns {target name: stripped binary}."""
+def groups(packages):
+    """The variants with TLS and those without, apart: cargo builds the packages of one run with the same features of what
+    they share, and one daemon only once."""
+    small = [package for package in packages if not _features(package)]
+    return [group for group in (small, [package for package in packages if package not in small]) if group]
+
+
+def build(targets, packages):
+    """Builds one variant of each daemon for all `targets`, in one go: what they share is compiled once, what two targets
+    share is compiled for both, and the last, single threaded minute of one binary runs beside that of another. Returns
+    {(target name, package name): stripped binary}."""
     directory = WORK / "build"
     command = ["cargo", "build", "--quiet", "--release", "--locked", "--target-dir", str(directory),
-               "-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size",
-               "--package", package.daemon, "--bin", package.daemon, *shlex.split(package.fields["cargo"])]
+               "-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size", "--no-default-features"]
+    for package in packages:
+        command += ["--package", package.daemon, "--bin", package.daemon]
+    features = [f"{package.daemon}/{feature}" for package in packages for feature in _features(package)]
+    if features:
+        command += ["--features", ",".join(features)]
     for target in targets:
         command += ["--target", target.triple]
     done = subprocess.run(command, cwd=ROOT, env=_environment(targets))
     if done.returncode:
-        raise SystemExit(f"{package.name}: cargo ended with {done.returncode}")
+        raise SystemExit(f"{', '.join(package.name for package in packages)}: cargo ended with {done.returncode}")
     binaries = {}
     for target in targets:
-        binaries[target.name] = kept(target, package)
-        binaries[target.name].parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(directory / target.triple / "release" / package.daemon, binaries[target.name])
+        for package in packages:
+            binary = kept(target, package)
+            binary.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(directory / target.triple / "release" / package.daemon, binary)
+            binaries[target.name, package.name] = binary
     return binaries
+
+
+def _features(package):
+    """Features of its Cargo package, by the arguments the feed's Makefile gives to cargo."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--no-default-features", action="store_true")
+    arguments.add_argument("--features", default="")
+    arguments = arguments.parse_args(shlex.split(package.fields["cargo"]))
+    features = [feature for feature in arguments.features.split(",") if feature]
+    return features if arguments.no_default_features else ["default", *features]
 
 
 def kept(target, package):

@@ -6,6 +6,7 @@ The Makefiles of the feed say what each package is, what it is built with and wh
 binaries; check.py runs them under qemu-user."""
 
 import argparse
+import concurrent.futures
 import dataclasses
 import lzma
 import pathlib
@@ -49,15 +50,21 @@ def main():
         return
     cross.prepare()
     built = {}
-    for package in daemons:
-        begun = time.monotonic()
-        binaries = cross.build(targets, package)
-        print(f"{package.name:16} built for {', '.join(binaries)} in {time.monotonic() - begun:4.0f} s", flush=True)
-        for target in targets:
-            kept = binaries[target.name]
-            built[target.name, package.name] = kept
-            rows.append(_pack(package, target.architectures, kept.parent.parent, target.name, arguments.out,
-                              repository))
+    # Packing has one thread, and lets the compiler have the rest of the machine.
+    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as packer:
+        packing = []
+        for group in cross.groups(daemons):
+            begun = time.monotonic()
+            binaries = cross.build(targets, group)
+            built |= binaries
+            names = ", ".join(package.name for package in group)
+            print(f"{names} built for {', '.join(arguments.target)} in {time.monotonic() - begun:.0f} s", flush=True)
+            for target in targets:
+                for package in group:
+                    tree = binaries[target.name, package.name].parent.parent
+                    packing.append(packer.submit(_pack, package, target.architectures, tree, target.name,
+                                                 arguments.out, repository))
+        rows += sorted(packed.result() for packed in packing)
     repository.finish()
     _table(rows)
     print(f"packages in {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
