@@ -313,15 +313,7 @@ fn tunnelled(local: TcpStream, accepted: Accepted, early: &[u8], cipher: Cipher,
         (Some(Box::new(Shield { sealer, opener })), None)
     };
     let awaited = Some(Awaited { opener: reply_opener, pass_on: socks });
-    Box::new(Relay {
-        local,
-        tunnel: Rc::new(stream),
-        shield,
-        received,
-        unsent,
-        awaited,
-        opened_locally: true,
-    })
+    Box::new(Relay { local, tunnel: stream, shield, received, unsent, awaited, opened_locally: true })
 }
 
 async fn connect_directly(target: &Target, config: &config::Client) -> io::Result<TcpStream> {

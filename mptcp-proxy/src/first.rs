@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::{timeout_at, Instant};
 
 use crate::connections::Connection;
+use crate::net::write_all;
 use crate::record::{Opened, HEADER, TAG};
 use crate::relay::Relay;
-use crate::server::write_all;
 
 /// How long the acceptance waits for the target. The client races another path after 150 ms at the earliest.
 pub const TOGETHER: Duration = Duration::from_millis(20);

@@ -75,6 +75,19 @@ pub fn keep(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_linger(None);
 }
 
+/// Writes all of it, however long that takes.
+pub async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// A listener for the tunnel: MPTCP where the kernel has it.
 pub fn listen_tunnel(address: SocketAddr) -> io::Result<TcpListener> {
     listen(stream_socket(Domain::for_address(address), true)?, address, false)

@@ -301,7 +301,7 @@ impl Server {
         let tunnel = Rc::new(stream);
         guard.tunnel.replace(Some(tunnel.clone()));
         if request.command != Command::Connect {
-            write_all(&tunnel, &std::mem::take(&mut unsent)).await.ok()?;
+            net::write_all(&tunnel, &std::mem::take(&mut unsent)).await.ok()?;
         }
         if request.command == Command::UdpAssociate && self.check_limits(user).is_ok() {
             let opened = carrier::Opened::by_them(&tunnel, *welcome, received, &guard);
@@ -325,7 +325,7 @@ impl Server {
                 match timeout_at(until, &mut connecting).await {
                     Ok(connected) => connected,
                     Err(_) => {
-                        write_all(&tunnel, &std::mem::take(&mut unsent)).await.ok()?;
+                        net::write_all(&tunnel, &std::mem::take(&mut unsent)).await.ok()?;
                         connecting.await
                     }
                 }
@@ -341,7 +341,7 @@ impl Server {
         let together = !unsent.is_empty();
         welcome.sealer.append(&content, &mut unsent);
         let Ok(local) = connected else {
-            let _ = timeout(PROOF_LIMIT, write_all(&tunnel, &unsent)).await;
+            let _ = timeout(PROOF_LIMIT, net::write_all(&tunnel, &unsent)).await;
             return None;
         };
         increment(&self.counters.served);
@@ -525,19 +525,6 @@ async fn ignore<T>(stream: &mut TcpStream) -> io::Result<T> {
     let mut nowhere = [0; 256];
     while stream.read(&mut nowhere).await? > 0 {}
     Err(io::ErrorKind::PermissionDenied.into())
-}
-
-/// Writes all of it, however long that takes.
-pub(crate) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 fn increment(counter: &Cell<u32>) {

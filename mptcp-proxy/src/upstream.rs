@@ -91,6 +91,8 @@ pub struct Upstream {
     paths: Rc<Paths>,
     session: RefCell<Option<Ticket>>,
     ready: RefCell<VecDeque<Ready>>,
+    /// Connections that await the answer to a request.
+    asking: RefCell<Vec<Rc<TcpStream>>>,
     filling: Cell<usize>,
     demand: RefCell<Demand>,
     state: Cell<State>,
@@ -121,7 +123,7 @@ struct Ready {
 /// A connection whose request was accepted.
 pub struct Accepted {
     /// The tunnel.
-    pub stream: TcpStream,
+    pub stream: Rc<TcpStream>,
     /// Its keys.
     pub greeting: Box<Greeting>,
     /// Bytes behind the acceptance.
@@ -147,6 +149,7 @@ impl Upstream {
             paths,
             session: RefCell::default(),
             ready: RefCell::default(),
+            asking: RefCell::default(),
             filling: Cell::new(0),
             demand: RefCell::new(Demand::new(pool, now)),
             state: Cell::new(State::Unknown),
@@ -213,6 +216,11 @@ impl Upstream {
     pub fn forget_path(&self, address: IpAddr) {
         self.ready.borrow_mut().retain(|ready| ready.bound != Some(address));
         self.wake.notify_one();
+    }
+
+    /// Whether one of the connections that await the answer to a request is so.
+    pub fn any_asking(&self, is_so: impl FnMut(&Rc<TcpStream>) -> bool) -> bool {
+        self.asking.borrow().iter().any(is_so)
     }
 
     /// The datagram of a probe, when there is a ticket.
@@ -322,7 +330,9 @@ impl Upstream {
             Ok(ready) => ready,
             Err(bind) => self.connect(bind, OPEN_LIMIT.max(CONNECT_LIMIT)).await?,
         };
-        let Ready { mut stream, mut greeting, verified, .. } = ready;
+        let Ready { stream, mut greeting, verified, .. } = ready;
+        let asking = Asking::new(self, stream);
+        let stream = &*asking.stream;
         let plain = self.config.cipher == Cipher::None;
         let mut out = Vec::with_capacity(512);
         if !verified {
@@ -330,20 +340,18 @@ impl Upstream {
         }
         greeting.sealer.append(request, &mut out);
         // Given up from here on, it must not end like a transfer that was complete.
-        net::reset(&stream);
+        net::reset(stream);
         let mut sent = 0;
         if trusted {
             sent = append_early(&mut out, &mut greeting.sealer, plain, early, sent, exposed);
         }
-        stream.write_all(&out).await?;
+        net::write_all(stream, &out).await?;
         let mut received = Vec::with_capacity(256);
         let mut proven = verified;
         loop {
             let more = tokio::select! {
-                read = stream.read_buf(&mut received) => {
-                    if read? == 0 {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
+                readable = stream.readable() => {
+                    readable?;
                     false
                 }
                 () = early.beyond(sent), if trusted => true,
@@ -351,8 +359,14 @@ impl Upstream {
             if more {
                 out.clear();
                 sent = append_early(&mut out, &mut greeting.sealer, plain, early, sent, exposed);
-                stream.write_all(&out).await?;
+                net::write_all(stream, &out).await?;
                 continue;
+            }
+            match stream.try_read_buf(&mut received) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
             }
             if !proven {
                 let Some(answer) = received.first_chunk::<MAC>() else { continue };
@@ -369,8 +383,8 @@ impl Upstream {
                 Opened::Incomplete => {}
                 Opened::Record { used, content: 1 } if received[0] == wire::ACCEPTED => {
                     received.drain(..used);
-                    net::keep(&stream);
-                    return Ok(Accepted { stream, greeting, received, sent });
+                    net::keep(stream);
+                    return Ok(Accepted { stream: asking.stream.clone(), greeting, received, sent });
                 }
                 Opened::Record { .. } => {
                     return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "superseded"));
@@ -562,6 +576,26 @@ impl Upstream {
         // RFC 6298 2.3, the smoothed round-trip time.
         let smoothed = self.rtt.get().map_or(sample, |rtt| (rtt * 7 + sample) / 8);
         self.rtt.set(Some(smoothed));
+    }
+}
+
+/// A connection in the list of those that await an answer, until it has one or is given up.
+struct Asking<'a> {
+    upstream: &'a Upstream,
+    stream: Rc<TcpStream>,
+}
+
+impl<'a> Asking<'a> {
+    fn new(upstream: &'a Upstream, stream: TcpStream) -> Self {
+        let stream = Rc::new(stream);
+        upstream.asking.borrow_mut().push(stream.clone());
+        Asking { upstream, stream }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.upstream.asking.borrow_mut().retain(|known| !Rc::ptr_eq(known, &self.stream));
     }
 }
 

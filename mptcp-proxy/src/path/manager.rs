@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use openwrt::netlink::{self, Address, Connection, Link, Monitor, NextHop, Prefix, Route, Rule, Topics};
 use openwrt::task::spawn;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 
@@ -19,7 +19,7 @@ use super::health::State;
 use super::pm::{Endpoint, PathManager, BACKUP, SUBFLOW};
 use super::{Path, Paths, Standing};
 use crate::config::Role;
-use crate::connections::Connections;
+use crate::connections::{Connection as Relayed, Connections};
 use crate::interfaces::Devices;
 use crate::net;
 use crate::session::PROBE_LENGTH;
@@ -400,18 +400,19 @@ impl Manager {
     }
 
     /// Whether a connection would be left without any subflow if those of this address were closed. The kernel ends it
-    /// at once then when one direction has ended already, and it cannot go on in any case before another is made.
+    /// at once then when one direction has ended already, and it cannot go on in any case before another is made. One
+    /// that awaits the answer to its request counts, too: the server may have acted on it, and answers it once.
     fn is_last_leg(&self, address: IpAddr) -> bool {
-        self.connections.list().iter().any(|connection| {
-            let tunnel = connection.tunnel.borrow();
-            let Some(subflows) = tunnel.as_ref().and_then(|tunnel| sys::subflows(tunnel.as_ref()).ok())
-            else {
-                return false;
-            };
+        let stands_on_it_alone = |tunnel: &Rc<TcpStream>| {
+            let Ok(subflows) = sys::subflows(tunnel.as_ref()) else { return false };
             let stands_on = |subflow: &sys::Subflow| subflow.local.ip() == address;
             subflows.iter().any(stands_on)
                 && !subflows.iter().any(|subflow| subflow.established && !stands_on(subflow))
-        })
+        };
+        let open =
+            |connection: &Rc<Relayed>| connection.tunnel.borrow().as_ref().is_some_and(stands_on_it_alone);
+        self.connections.list().iter().any(open)
+            || self.upstreams.borrow().iter().any(|upstream| upstream.any_asking(stands_on_it_alone))
     }
 
     fn start_probers(self: &Rc<Self>) {

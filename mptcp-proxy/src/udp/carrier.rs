@@ -59,7 +59,7 @@ pub struct Opened {
 impl Opened {
     /// The client half's: a server has accepted the request.
     pub fn by_us(accepted: Accepted, cipher: Cipher, guard: &Guard) -> Self {
-        let stream = Rc::new(accepted.stream);
+        let stream = accepted.stream;
         guard.tunnel.replace(Some(stream.clone()));
         let Greeting { sealer, opener, .. } = *accepted.greeting;
         let (sealer, opener, reply) = match cipher {
