@@ -15,6 +15,8 @@ mod failover;
 mod flaps;
 #[path = "mptcp_proxy/guard.rs"]
 mod guard;
+#[path = "mptcp_proxy/load.rs"]
+mod load;
 #[path = "mptcp_proxy/manual.rs"]
 mod manual;
 #[path = "mptcp_proxy/memory.rs"]

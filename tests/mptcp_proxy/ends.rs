@@ -170,6 +170,41 @@ fn a_daemon_that_is_stopped_resets_what_is_open() {
 }
 
 #[test]
+fn an_upload_that_is_given_up_while_it_opens_is_reset_at_its_target() {
+    let give_up = |encryption: &str| {
+        let bed = Bed::new();
+        let _server = bed.start_server("");
+        let client = bed.start_client("\toption fallback 'block'", encryption);
+        crate::paths::wait_for_paths(&client, ["up", "up"]);
+        let (tell, told) = std::sync::mpsc::channel();
+        let service = bed.serve(move |mut stream| {
+            tell.send(stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind())).unwrap();
+        });
+        // The request arrives and nothing comes back, though the paths are well.
+        bed.r1.run_with_input(
+            "nft -f -",
+            "table inet deaf { chain input { type filter hook prerouting priority -400; tcp sport 1088 drop; }; }",
+        );
+        let mut stream = bed.connect(service.address);
+        stream.write_all(b"half of the uplo").unwrap();
+        let refused = stream.read_exact(&mut [0; 1]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionReset, "{encryption}");
+        let ended = told.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(
+            ended,
+            Err(ErrorKind::ConnectionReset),
+            "{encryption}: a cut upload must not look complete"
+        );
+    };
+    // The client half gives up after 15 s.
+    std::thread::scope(|scope| {
+        for encryption in ENCRYPTIONS {
+            scope.spawn(|| give_up(encryption));
+        }
+    });
+}
+
+#[test]
 fn a_refused_port_is_a_reset() {
     let bed = Bed::new();
     let _server = bed.start_server("");

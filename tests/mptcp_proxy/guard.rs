@@ -159,6 +159,28 @@ fn one_host_takes_no_more_than_its_share() {
 }
 
 #[test]
+fn a_program_that_never_says_what_it_wants_of_the_socks_listener_is_cut_off() {
+    let bed = Bed::new();
+    let _server = bed.start_server("");
+    let client = bed.start_client("\toption mode 'socks'\n\toption max_connections_per_host '4'", "");
+    let listener = "127.0.0.1:1088".parse().unwrap();
+    let slow: Vec<_> = (0..4).map(|_| connect(&bed.r1, listener)).collect();
+    let refused = connect(&bed.r1, listener).read_exact(&mut [0; 1]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::ConnectionReset, "there are as many as allowed");
+    // RFC 1928 3: 255 methods follow, and come one a second.
+    slow.iter().for_each(|mut stream| stream.write_all(&[5, 255]).unwrap());
+    client.wait_for("all of them to be cut off", || {
+        std::thread::sleep(Duration::from_secs(1));
+        slow.iter().all(|mut stream| stream.write_all(&[0]).is_err()).then_some(())
+    });
+    let mut served = connect(&bed.r1, listener);
+    served.write_all(&[5, 1, 0]).unwrap();
+    let mut method = [0; 2];
+    served.read_exact(&mut method).unwrap();
+    assert_eq!(method, [5, 0]);
+}
+
+#[test]
 fn without_descriptors_new_connections_wait_and_open_ones_go_on() {
     let bed = Bed::new();
     let server = bed.start_server("");

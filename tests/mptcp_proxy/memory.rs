@@ -12,7 +12,7 @@ const CONNECTIONS: u64 = 1000;
 const ROUNDING: u64 = 64;
 
 /// Memory of its own that is in RAM, kB.
-fn rss_anon(daemon: &Daemon) -> u64 {
+pub fn rss_anon(daemon: &Daemon) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
