@@ -76,7 +76,6 @@ fn survive(flaps: usize, least_transfers: usize) {
 }
 
 #[test]
-#[ignore = "now and then one of some hundred transfers is still reset at its start"]
 fn transfers_survive_20_random_flaps() {
     survive(20, 60);
 }
