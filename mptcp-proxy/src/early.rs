@@ -41,6 +41,11 @@ impl<'a> Early<'a> {
         self.data.borrow()
     }
 
+    /// Whether there is nothing yet and may be something soon.
+    pub fn is_awaited(&self) -> bool {
+        self.client.is_some() && !self.closed.get() && self.data.borrow().is_empty()
+    }
+
     /// Waits until there is more than this.
     pub async fn beyond(&self, length: usize) {
         while self.data.borrow().len() <= length {

@@ -34,6 +34,9 @@ const LAST_RESORT_LIMIT: Duration = Duration::from_secs(4);
 const EXPOSED_LIMIT: Duration = Duration::from_secs(15);
 /// The least time an answer may take before another path is tried.
 const PATIENCE: Duration = Duration::from_millis(150);
+/// The request waits this long for the client's first words, to leave in one write with them: those of a second could take
+/// the slower path. Who lets the other speak first waits in vain.
+const FIRST_WORDS: Duration = Duration::from_millis(1);
 /// Attempts for one connection at the usual pace; further ones at the slow one, while there is time.
 const MAX_ATTEMPTS: u32 = 4;
 const SLOW_PACE: Duration = Duration::from_secs(1);
@@ -243,6 +246,9 @@ impl Upstream {
     ) -> Result<Accepted, Failure> {
         let trusted = self.heard.get().is_some_and(|heard| heard.elapsed() < TRUST);
         let exposed = Cell::new(false);
+        if trusted && early.is_awaited() {
+            let _ = timeout(FIRST_WORDS, early.beyond(0)).await;
+        }
         let patience = PATIENCE.max(2 * self.rtt.get().unwrap_or_default());
         let begun = tokio::time::Instant::now();
         let limit = if last_resort { LAST_RESORT_LIMIT } else { OPEN_LIMIT }.max(3 * patience);
@@ -255,7 +261,7 @@ impl Upstream {
             let finished = tokio::select! {
                 biased;
                 finished = first(&mut attempts), if !attempts.is_empty() => finished,
-                () = sleep_until(next), if attempts.len() < MAX_AT_ONCE && next < deadline => {
+                () = due(next), if attempts.len() < MAX_AT_ONCE && next < deadline => {
                     let attempt = match self.take(&tried) {
                         Some(ready) => {
                             tried.extend(ready.bound);
@@ -596,6 +602,13 @@ impl<'a> Asking<'a> {
 impl Drop for Asking<'_> {
     fn drop(&mut self) {
         self.upstream.asking.borrow_mut().retain(|known| !Rc::ptr_eq(known, &self.stream));
+    }
+}
+
+/// Waits until then. What is due already does not wait for the next tick of the runtime's clock, a millisecond away.
+async fn due(at: tokio::time::Instant) {
+    if tokio::time::Instant::now() < at {
+        sleep_until(at).await;
     }
 }
 
