@@ -36,6 +36,10 @@ const RECORDS: usize = buffer::SIZE / MAX_RECORD;
 /// Buffers that one connection may move before the others get their turn.
 const TURNS: usize = 8;
 
+/// What comes by the faster path waits for what is still queued on the slower one, up to the window. Left to itself the
+/// kernel (6.18) may stay at 64 kB for the whole of a transfer, and the faster path idle (bytes).
+const WINDOW: i32 = 1 << 20;
+
 /// How long a tunnel that has ended may wait for its last acknowledgements, and how often it looks.
 const LINGER: Duration = Duration::from_secs(60);
 const FIRST_LOOK: Duration = Duration::from_millis(5);
@@ -95,6 +99,8 @@ impl From<io::Error> for Broken {
 /// Relays until both directions have ended, and resets both sides if that is not how it ends.
 pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broken> {
     let Pumps { local, tunnel, mut outward, mut inward, opened_locally, pass_on } = pumps(*relay);
+    // One that cannot is as good as before.
+    let _ = sys::widen_window(&*tunnel, WINDOW);
     if !matches!(inward.codec, Codec::Reply { .. }) {
         connection.set_phase(Phase::Open);
     }

@@ -25,14 +25,24 @@ const MAX_SUBFLOWS: usize = 8;
 
 /// Lets the kernel choose the port only at `connect`, so that many connections can share an address.
 pub fn bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
-    let on: i32 = 1;
-    // SAFETY: the descriptor is open for the duration of the borrow, the pointer and length describe `on`.
+    set(socket, libc::SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+/// Offers the peer a window of so many bytes at least, however little has come so far; the kernel may grow it further. A
+/// low-water mark has to fit the buffer, so raising it for a moment makes room (MPTCP: since Linux 6.10).
+pub fn widen_window(socket: &impl AsFd, bytes: i32) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, bytes)?;
+    set(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, 1)
+}
+
+fn set(socket: &impl AsFd, level: i32, option: i32, value: i32) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the duration of the borrow, the pointer and length describe `value`.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::SOL_IP,
-            IP_BIND_ADDRESS_NO_PORT,
-            (&raw const on).cast(),
+            level,
+            option,
+            (&raw const value).cast(),
             length_of::<i32>(),
         )
     };

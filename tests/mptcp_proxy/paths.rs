@@ -61,6 +61,11 @@ fn two_subflows_carry_their_shares() {
     // The kernel's own view of the connection: one subflow beside its first.
     let whole = bed.r1.run("ss -MnHi dst 203.0.113.2");
     assert!(whole.contains("subflows:1 "), "{whole}");
+    // And its window: what the faster path brings has to wait for the slower one somewhere.
+    let buffers = bed.r2.run("ss -MnHm sport = :1088");
+    let widest =
+        buffers.split(",rb").skip(1).filter_map(|rest| rest.split(',').next()?.parse::<u64>().ok()).max();
+    assert!(widest >= Some(1 << 20), "{buffers}");
     let listed = client.call("connections", &json!({})).unwrap();
     let subflows = listed["connections"][0]["subflows"].as_array().unwrap();
     assert_eq!(subflows.len(), 2, "{listed:#}");

@@ -88,3 +88,49 @@ fn what_a_gigabyte_costs_in_the_clear() {
 fn what_a_gigabyte_costs_encrypted() {
     measure("\toption encryption 'aead'");
 }
+
+/// Every link of 10 Mbit/s is used all the time, by each of several transfers of half a minute.
+#[test]
+#[ignore = "long: minutes of a saturated uplink"]
+fn long_uploads_keep_both_paths_busy() {
+    for encryption in ["\toption encryption 'none'", "\toption encryption 'aead'"] {
+        let bed = Bed::new();
+        bed.shape(10);
+        let _server = bed.start_server("");
+        let client = bed.start_client("", encryption);
+        wait_for_paths(&client, ["up", "up"]);
+        let (tell, told) = std::sync::mpsc::channel();
+        let sink = bed.serve(move |mut stream| {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(length @ 1..) = stream.read(&mut buffer) {
+                if tell.send(length).is_err() {
+                    return;
+                }
+            }
+        });
+        for round in 0..4 {
+            let stream = bed.connect(sink.address);
+            let pouring = std::thread::spawn({
+                let mut stream = stream.try_clone().unwrap();
+                move || {
+                    let chunk = noise(64 << 10, 5);
+                    while stream.write_all(&chunk).is_ok() {}
+                }
+            });
+            let mut per_second = Vec::new();
+            for _ in 0..25 {
+                let second = Instant::now() + std::time::Duration::from_secs(1);
+                let mut sum = 0;
+                while let Some(left) = second.checked_duration_since(Instant::now()) {
+                    sum += told.recv_timeout(left).unwrap_or(0);
+                }
+                per_second.push((sum as f64 * 8.0 / 1e5).round() / 10.0);
+            }
+            stream.shutdown(Shutdown::Both).unwrap();
+            let _ = pouring.join();
+            let mean = per_second[5..].iter().sum::<f64>() / (per_second.len() - 5) as f64;
+            eprintln!("{encryption} {round}: {mean:.1} Mbit/s, {per_second:?}");
+            assert!(mean > 17.5, "of 20 Mbit/s, of which 18.8 fit");
+        }
+    }
+}

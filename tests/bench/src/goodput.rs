@@ -35,6 +35,9 @@ pub fn cells(kind: Kind, programs: &Programs, delayed: bool, effort: Effort) -> 
         WAYS.map(|way| {
             let shares: Vec<f64> =
                 (0..effort.repeats).map(|_| share(&setup, way, rates, effort.seconds)).collect();
+            if kind.is_ours() {
+                eprintln!("{} {rates:?} {way:?}: {shares:.1?} %", kind.name());
+            }
             median(&shares)
         })
     };
