@@ -39,6 +39,10 @@ const TURNS: usize = 8;
 /// What comes by the faster path waits for what is still queued on the slower one, up to the window. Left to itself the
 /// kernel (6.18) may stay at 64 kB for the whole of a transfer, and the faster path idle (bytes).
 const WINDOW: i32 = 1 << 20;
+/// A transfer that has brought so much is worth a wider one, where the kernel allows that much: on fast paths a megabyte is
+/// on its way while the processor does something else (bytes).
+const LARGE: u64 = 32 << 20;
+const WIDE_WINDOW: i32 = 4 << 20;
 
 /// How long a tunnel that has ended may wait for its last acknowledgements, and how often it looks.
 const LINGER: Duration = Duration::from_secs(60);
@@ -177,7 +181,7 @@ fn pumps(relay: Relay) -> Pumps {
     if let Some(sealer) = sealer {
         outward.codec = Codec::Seal(Box::new(sealer));
     }
-    let mut inward = Pump::new(Vec::new());
+    let mut inward = Pump { wide_at: LARGE, ..Pump::new(Vec::new()) };
     let pass_on = awaited.as_ref().is_some_and(|awaited| awaited.pass_on);
     match (awaited, opener) {
         (Some(Awaited { opener: Some(reply), .. }), _) => {
@@ -225,6 +229,8 @@ struct Pump {
     moved: u64,
     /// Whether they are spliced by now, once it is known.
     spliced: Option<bool>,
+    /// At so many the sender's window is widened.
+    wide_at: u64,
     /// The sender has ended.
     ended: bool,
     /// And the receiver was told.
@@ -276,7 +282,17 @@ enum Step {
 impl Pump {
     fn new(rest: Vec<u8>) -> Self {
         let rest = Rest::of(rest);
-        Pump { rest, pipe: None, moved: 0, spliced: None, ended: false, done: false, codec: Codec::Plain }
+        let codec = Codec::Plain;
+        Pump {
+            rest,
+            pipe: None,
+            moved: 0,
+            spliced: None,
+            wide_at: u64::MAX,
+            ended: false,
+            done: false,
+            codec,
+        }
     }
 
     fn is_blocked(&self) -> bool {
@@ -394,6 +410,10 @@ impl Pump {
             }
             connection.count(upward, length);
             self.moved += length as u64;
+            if self.moved >= self.wide_at {
+                self.wide_at = u64::MAX;
+                let _ = sys::widen_window(from, WIDE_WINDOW);
+            }
             at = try_write(to, &buffer[..length])?;
             Ok(length)
         })?;
