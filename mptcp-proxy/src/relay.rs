@@ -181,7 +181,7 @@ fn pumps(relay: Relay) -> Pumps {
     if let Some(sealer) = sealer {
         outward.codec = Codec::Seal(Box::new(sealer));
     }
-    let mut inward = Pump { wide_at: LARGE, ..Pump::new(Vec::new()) };
+    let mut inward = Pump { from_tunnel: true, ..Pump::new(Vec::new()) };
     let pass_on = awaited.as_ref().is_some_and(|awaited| awaited.pass_on);
     match (awaited, opener) {
         (Some(Awaited { opener: Some(reply), .. }), _) => {
@@ -229,8 +229,8 @@ struct Pump {
     moved: u64,
     /// Whether they are spliced by now, once it is known.
     spliced: Option<bool>,
-    /// At so many the sender's window is widened.
-    wide_at: u64,
+    /// The sender is the tunnel, whose window is ours to widen.
+    from_tunnel: bool,
     /// The sender has ended.
     ended: bool,
     /// And the receiver was told.
@@ -288,7 +288,7 @@ impl Pump {
             pipe: None,
             moved: 0,
             spliced: None,
-            wide_at: u64::MAX,
+            from_tunnel: false,
             ended: false,
             done: false,
             codec,
@@ -409,9 +409,9 @@ impl Pump {
                 return Ok(0);
             }
             connection.count(upward, length);
+            let before = self.moved;
             self.moved += length as u64;
-            if self.moved >= self.wide_at {
-                self.wide_at = u64::MAX;
+            if self.from_tunnel && before < LARGE && self.moved >= LARGE {
                 let _ = sys::widen_window(from, WIDE_WINDOW);
             }
             at = try_write(to, &buffer[..length])?;

@@ -59,6 +59,8 @@ impl Sinks {
             ("email_password", lab::smtp::PASSWORD),
             ("email_from", "monitor@lab.example"),
             ("email_to", "ops@lab.example"),
+            // From the first minute of Monday the week before is the one that is due.
+            ("summary_hour", "0"),
         ];
         let lines: String = all
             .iter()
