@@ -2,6 +2,7 @@
 //! Transparent TCP to MPTCP proxy.
 
 pub mod acl;
+pub mod asking;
 pub mod buffer;
 pub mod client;
 pub mod config;

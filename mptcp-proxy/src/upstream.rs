@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, sleep_until, timeout};
 
+use crate::asking;
 use crate::config;
 use crate::early::Early;
 use crate::net::{self, Outgoing};
@@ -95,7 +96,7 @@ pub struct Upstream {
     session: RefCell<Option<Ticket>>,
     ready: RefCell<VecDeque<Ready>>,
     /// Connections that await the answer to a request.
-    asking: RefCell<Vec<Rc<TcpStream>>>,
+    pub asking: asking::List,
     filling: Cell<usize>,
     demand: RefCell<Demand>,
     state: Cell<State>,
@@ -152,7 +153,7 @@ impl Upstream {
             paths,
             session: RefCell::default(),
             ready: RefCell::default(),
-            asking: RefCell::default(),
+            asking: asking::List::default(),
             filling: Cell::new(0),
             demand: RefCell::new(Demand::new(pool, now)),
             state: Cell::new(State::Unknown),
@@ -219,11 +220,6 @@ impl Upstream {
     pub fn forget_path(&self, address: IpAddr) {
         self.ready.borrow_mut().retain(|ready| ready.bound != Some(address));
         self.wake.notify_one();
-    }
-
-    /// Whether one of the connections that await the answer to a request is so.
-    pub fn any_asking(&self, is_so: impl FnMut(&Rc<TcpStream>) -> bool) -> bool {
-        self.asking.borrow().iter().any(is_so)
     }
 
     /// The datagram of a probe, when there is a ticket.
@@ -337,7 +333,7 @@ impl Upstream {
             Err(bind) => self.connect(bind, OPEN_LIMIT.max(CONNECT_LIMIT)).await?,
         };
         let Ready { stream, mut greeting, verified, .. } = ready;
-        let asking = Asking::new(self, stream);
+        let asking = self.asking.enter(stream);
         let stream = &*asking.stream;
         let plain = self.config.cipher == Cipher::None;
         let mut out = Vec::with_capacity(512);
@@ -582,26 +578,6 @@ impl Upstream {
         // RFC 6298 2.3, the smoothed round-trip time.
         let smoothed = self.rtt.get().map_or(sample, |rtt| (rtt * 7 + sample) / 8);
         self.rtt.set(Some(smoothed));
-    }
-}
-
-/// A connection in the list of those that await an answer, until it has one or is given up.
-struct Asking<'a> {
-    upstream: &'a Upstream,
-    stream: Rc<TcpStream>,
-}
-
-impl<'a> Asking<'a> {
-    fn new(upstream: &'a Upstream, stream: TcpStream) -> Self {
-        let stream = Rc::new(stream);
-        upstream.asking.borrow_mut().push(stream.clone());
-        Asking { upstream, stream }
-    }
-}
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.upstream.asking.borrow_mut().retain(|known| !Rc::ptr_eq(known, &self.stream));
     }
 }
 

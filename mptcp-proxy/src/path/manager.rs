@@ -412,7 +412,7 @@ impl Manager {
         let open =
             |connection: &Rc<Relayed>| connection.tunnel.borrow().as_ref().is_some_and(stands_on_it_alone);
         self.connections.list().iter().any(open)
-            || self.upstreams.borrow().iter().any(|upstream| upstream.any_asking(stands_on_it_alone))
+            || self.upstreams.borrow().iter().any(|upstream| upstream.asking.any(stands_on_it_alone))
     }
 
     fn start_probers(self: &Rc<Self>) {
