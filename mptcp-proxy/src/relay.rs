@@ -282,7 +282,6 @@ enum Step {
 impl Pump {
     fn new(rest: Vec<u8>) -> Self {
         let rest = Rest::of(rest);
-        let codec = Codec::Plain;
         Pump {
             rest,
             pipe: None,
@@ -291,7 +290,7 @@ impl Pump {
             from_tunnel: false,
             ended: false,
             done: false,
-            codec,
+            codec: Codec::Plain,
         }
     }
 
