@@ -47,7 +47,7 @@ fn a_check_costs_little_and_starts_no_process() {
     daemon.wait_for("the rounds", || (web.requests().len() >= requests + CHECKS * ROUNDS).then_some(()));
     let (spent, made) = (cpu_ns(&daemon) - cpu, web.requests().len() - requests);
     let per_check = Duration::from_nanos(spent / made as u64);
-    let (anon, rss) = (memory_kb(&daemon, "RssAnon"), memory_kb(&daemon, "VmRSS"));
+    let (anon, rss) = (daemon.memory_kb("RssAnon"), daemon.memory_kb("VmRSS"));
     println!(
         "{}: {made} checks (a name resolved, a page fetched, each), {} µs each; RssAnon {anon} kB, RSS {rss} kB",
         path.display(),
@@ -71,10 +71,4 @@ fn children_faults(daemon: &Daemon) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", daemon.pid())).expect("stat");
     let (_, rest) = text.rsplit_once(')').expect("the name in parentheses");
     rest.split_whitespace().nth(8).and_then(|word| word.parse().ok()).expect("a number")
-}
-
-fn memory_kb(daemon: &Daemon, field: &str) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).expect("a number of kB")
 }

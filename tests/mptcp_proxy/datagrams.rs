@@ -187,8 +187,7 @@ fn flows_and_their_tunnels_end_after_the_timeout() {
         daemon.wait_for_status("no flows and no lanes", |status| {
             status["counters"]["udp_flows"] == 0 && status["counters"]["connections"] == 0
         });
-        let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
-        daemon.wait_for("sockets to be closed", || (descriptors() < 40).then_some(()));
+        daemon.wait_for("sockets to be closed", || (daemon.descriptors().len() < 40).then_some(()));
     }
 }
 

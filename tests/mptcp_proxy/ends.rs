@@ -277,10 +277,8 @@ fn back_pressure_holds_memory_down() {
         streams.push(stream);
     }
     for daemon in [&client, &server] {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        assert!(kilobytes < 6 * 1024, "{line}");
+        let kilobytes = daemon.memory_kb("RssAnon");
+        assert!(kilobytes < 6 * 1024, "{kilobytes} kB");
     }
 }
 

@@ -192,8 +192,7 @@ fn without_descriptors_new_connections_wait_and_open_ones_go_on() {
     };
     round(&mut kept);
     for daemon in [&client, &server] {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
-        let limit = format!("--nofile={}", open + 20);
+        let limit = format!("--nofile={}", daemon.descriptors().len() + 20);
         let process = format!("--pid={}", daemon.pid());
         let set = std::process::Command::new("prlimit").args([&process, &limit]).status().unwrap();
         assert!(set.success());

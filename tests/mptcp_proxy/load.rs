@@ -4,10 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lab::process::Daemon;
-
 use crate::bed::*;
-use crate::memory::rss_anon;
 use crate::paths::wait_for_paths;
 
 const BYTES: usize = 4 << 20;
@@ -15,10 +12,6 @@ const BYTES: usize = 4 << 20;
 const BUFFERS: u64 = 2048;
 /// Connections kept ready, and what else comes and goes.
 const DESCRIPTORS: usize = 24;
-
-fn descriptors(daemon: &Daemon) -> usize {
-    std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count()
-}
 
 /// Transfers of every length both ways, checked, for so long; then memory is where it was after the first fifth.
 fn stays_flat(length: Duration, encryption: &str) {
@@ -28,7 +21,7 @@ fn stays_flat(length: Duration, encryption: &str) {
     wait_for_paths(&client, ["up", "up"]);
     let service = bed.serve(echo);
     let halves = [&client, &server];
-    let before = halves.map(descriptors);
+    let before = halves.map(|daemon| daemon.descriptors().len());
     let bytes = noise(BYTES, 11);
     let (going, done) = (AtomicBool::new(true), AtomicUsize::new(0));
     let mut seen = Vec::new();
@@ -48,14 +41,14 @@ fn stays_flat(length: Duration, encryption: &str) {
         let begun = Instant::now();
         while begun.elapsed() < length {
             std::thread::sleep(Duration::from_millis(500));
-            seen.push(halves.map(rss_anon));
+            seen.push(halves.map(|daemon| daemon.memory_kb("RssAnon")));
         }
         going.store(false, Ordering::Relaxed);
     });
     for daemon in halves {
         daemon.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
     }
-    let after = halves.map(descriptors);
+    let after = halves.map(|daemon| daemon.descriptors().len());
     let fifth = seen.len() / 5;
     for half in 0..2 {
         let most = |looks: &[[u64; 2]]| looks.iter().map(|look| look[half]).max().unwrap();

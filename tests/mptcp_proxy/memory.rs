@@ -3,20 +3,11 @@
 
 use std::io::{Read, Write};
 
-use lab::process::Daemon;
-
 use crate::bed::*;
 
 const CONNECTIONS: u64 = 1000;
 /// What the allocator's pages make of it more or less, kB.
 const ROUNDING: u64 = 64;
-
-/// Memory of its own that is in RAM, kB.
-pub fn rss_anon(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
 
 fn a_thousand(encryption: &str) {
     let bed = Bed::new();
@@ -32,17 +23,17 @@ fn a_thousand(encryption: &str) {
         stream.read_exact(&mut [0; 1]).unwrap();
         stream
     };
-    let idle = [&client, &server].map(rss_anon);
+    let idle = [&client, &server].map(|daemon| daemon.memory_kb("RssAnon"));
     drop((0..50).map(|_| open()).collect::<Vec<_>>());
     for daemon in [&client, &server] {
         daemon.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
     }
-    let before = [&client, &server].map(rss_anon);
+    let before = [&client, &server].map(|daemon| daemon.memory_kb("RssAnon"));
     let streams: Vec<_> = (0..CONNECTIONS).map(|_| open()).collect();
     for daemon in [&client, &server] {
         daemon.wait_for_status("the connections", |status| status["counters"]["connections"] == CONNECTIONS);
     }
-    let with = [&client, &server].map(rss_anon);
+    let with = [&client, &server].map(|daemon| daemon.memory_kb("RssAnon"));
     eprintln!(
         "{encryption}: kB idle {idle:?}, before {before:?}, with 1000 connections {with:?} (client, server)"
     );

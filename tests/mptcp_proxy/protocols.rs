@@ -371,13 +371,6 @@ fn nothing_is_left_behind() {
     }
 }
 
-/// Memory of its own that is in RAM, kB.
-fn rss_anon(daemon: &Daemon) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
 /// Sends so many packets of 1 kB as fast as they go, over paths of 20 Mbit/s together.
 fn flood(packets: u32) {
     let bed = Bed::new();
@@ -385,7 +378,7 @@ fn flood(packets: u32) {
     bed.shape(10);
     let service = bed.serve(echo);
     assert_eq!(exchange(&bed.connect(service.address), b"warm".to_vec()).unwrap(), b"warm");
-    let before = [&client, &server].map(rss_anon);
+    let before = [&client, &server].map(|daemon| daemon.memory_kb("RssAnon"));
     let flooding = Raw::open(&bed.host1, 253, PATIENCE);
     let begun = Instant::now();
     let sender = std::thread::spawn(move || {
@@ -397,7 +390,7 @@ fn flood(packets: u32) {
     let transferred = begun.elapsed();
     sender.join().unwrap();
     let flooded = begun.elapsed();
-    let after = [&client, &server].map(rss_anon);
+    let after = [&client, &server].map(|daemon| daemon.memory_kb("RssAnon"));
     let counters = counters(&client, "client");
     eprintln!(
         "{packets} packets in {flooded:.1?}, 100 kB there and back in {transferred:.1?}, kB {before:?} → {after:?}, {counters}"

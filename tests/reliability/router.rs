@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::{ask, wait_for, Daemon, Environment, PATIENCE};
+use lab::{ask, wait_for, Environment, PATIENCE};
 use serde_json::{json, Value};
 
 const DAEMONS: [(&str, &str); 3] =
@@ -134,12 +134,6 @@ fn foreign_and_torn_state_files_stop_no_daemon_and_are_kept() {
     }
 }
 
-/// Open files of a process.
-fn descriptors(daemon: &Daemon) -> Vec<u32> {
-    let list = fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap();
-    list.flatten().filter_map(|entry| entry.file_name().to_string_lossy().parse().ok()).collect()
-}
-
 #[test]
 fn without_descriptors_the_work_goes_on_and_the_status_comes_back() {
     for (daemon, _) in DAEMONS {
@@ -149,7 +143,7 @@ fn without_descriptors_the_work_goes_on_and_the_status_comes_back() {
         if daemon == "powqutyd" {
             process.wait_for("events", || (events(&environment) > 0).then_some(()));
         }
-        let taken = descriptors(&process);
+        let taken = process.descriptors();
         let most = (0..).filter(|number| !taken.contains(number)).nth(4).unwrap();
         let pid = process.pid().to_string();
         let limit = |limit: u32| {

@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use lab::Daemon;
+
 use crate::load;
-use crate::measure::{cpu, iperf, mean, median, ms, quantile, rss_anon, Iperf, WAYS};
+use crate::measure::{cpu, iperf, mean, median, ms, quantile, Iperf, WAYS};
 use crate::peers::{Kind, Programs, Setup};
 
 const PARALLEL: usize = 32;
@@ -100,6 +102,11 @@ fn connections(setups: &[Setup], costs: &mut [Cost], quick: bool) {
         cost.per_second = column(0);
         cost.latency = [column(1), column(2)];
     }
+}
+
+/// Memory of its own that is in RAM, kB.
+fn rss_anon(daemon: &Daemon) -> f64 {
+    daemon.memory_kb("RssAnon") as f64
 }
 
 fn memory(setup: &Setup, cost: &mut Cost) {

@@ -75,13 +75,6 @@ pub fn cpu(daemon: &Daemon) -> f64 {
     ticks as f64 / rustix::param::clock_ticks_per_second() as f64
 }
 
-/// Memory of its own that is in RAM, kB.
-pub fn rss_anon(daemon: &Daemon) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("a living process");
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
-    line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
-}
-
 /// In order.
 pub fn sorted<T: PartialOrd>(mut values: Vec<T>) -> Vec<T> {
     values.sort_by(|a, b| a.partial_cmp(b).expect("no NaN"));

@@ -16,6 +16,7 @@ pub mod smtp;
 pub mod tcp_fault;
 pub mod ubusd;
 pub mod ubusd_double;
+pub mod usage;
 pub mod vm;
 pub mod webhook;
 

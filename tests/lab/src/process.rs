@@ -16,6 +16,7 @@ use serde_json::{json, Value};
 use tempfile::TempDir;
 
 use crate::capture::{wait_for, wait_or, Capture, PATIENCE};
+use crate::usage;
 
 /// The binary of this name, built in the profile of the running test.
 ///
@@ -192,6 +193,22 @@ impl Daemon {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// As [`usage::memory_kb`].
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn memory_kb(&self, field: &str) -> u64 {
+        usage::memory_kb(self.pid(), field).unwrap_or_else(|| panic!("{} has no {field}", self.name))
+    }
+
+    /// As [`usage::descriptors`].
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn descriptors(&self) -> Vec<u32> {
+        usage::descriptors(self.pid()).unwrap_or_else(|| panic!("{} has ended", self.name))
     }
 
     /// What it logged so far (stdout and stderr).

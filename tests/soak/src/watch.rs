@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Memory, descriptors and logs of the daemons while it goes on.
 
-use std::fs;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use lab::usage;
 
 use crate::router::Router;
 
@@ -123,13 +124,11 @@ fn each<T: Copy + Default>(pids: [u32; 4], look: impl Fn(u32) -> Option<T>) -> O
 }
 
 fn anon(pid: u32) -> Option<f64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
-    line.trim().trim_end_matches(" kB").parse().ok()
+    Some(usage::memory_kb(pid, "RssAnon")? as f64)
 }
 
 fn descriptors(pid: u32) -> Option<i64> {
-    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as i64)
+    Some(usage::descriptors(pid)?.len() as i64)
 }
 
 /// Least squares.
