@@ -3,7 +3,7 @@
 //!
 //! `air COUNT NAMESPACE DEVICE BROKEN WHOLE`: COUNT times takes DEVICE in NAMESPACE down, waits for the first beacon named
 //! BROKEN, takes it up, waits for the first beacon named WHOLE. Prints `switch N DOWN_MS UP_MS` for each; the time starts
-//! before the kernel is told. Beacons are read from hwsim's monitor device.
+//! before the kernel is told, and not before the other name has left the air. Beacons are read from hwsim's monitor device.
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -17,6 +17,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// `ETH_P_ALL`, in network byte order.
 const ALL_PROTOCOLS: i32 = 0x0003_u16.to_be() as i32;
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A name that misses three beacons (102.4 ms apart) has left the air.
+const GONE: Duration = Duration::from_millis(320);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +45,9 @@ fn measure(count: u32, link: &mut Link, broken: &str, whole: &str) -> Result<(),
     wait_for(&mut socket, whole)?;
     for number in 1..=count {
         let fell = follow(&mut socket, link, false, broken)?;
+        wait_for_end_of(&mut socket, whole)?;
         let rose = follow(&mut socket, link, true, whole)?;
+        wait_for_end_of(&mut socket, broken)?;
         println!("switch {number} {:.1} {:.1}", fell.as_secs_f64() * 1e3, rose.as_secs_f64() * 1e3);
         // Another phase of the beacon interval (102.4 ms) each time.
         std::thread::sleep(Duration::from_millis(100 + u64::from(number) * 37 % 103));
@@ -98,14 +102,31 @@ impl Link {
 
 fn wait_for(socket: &mut Socket, name: &str) -> Result<(), String> {
     let begin = Instant::now();
-    let mut frame = [0; 4096];
     while begin.elapsed() < PATIENCE {
-        let Ok(length) = socket.read(&mut frame) else { continue };
-        if beacon_name(&frame[..length]) == Some(name.as_bytes()) {
+        if hears(socket, name) {
             return Ok(());
         }
     }
     Err(format!("no beacon of {name} within {} s", PATIENCE.as_secs()))
+}
+
+fn wait_for_end_of(socket: &mut Socket, name: &str) -> Result<(), String> {
+    let begin = Instant::now();
+    let mut heard = begin;
+    while begin.elapsed() < PATIENCE {
+        if hears(socket, name) {
+            heard = Instant::now();
+        } else if heard.elapsed() >= GONE {
+            return Ok(());
+        }
+    }
+    Err(format!("still beacons of {name} after {} s", PATIENCE.as_secs()))
+}
+
+/// Whether the next frame, if one comes within the socket's time, is a beacon of this name.
+fn hears(socket: &mut Socket, name: &str) -> bool {
+    let mut frame = [0; 4096];
+    socket.read(&mut frame).is_ok_and(|length| beacon_name(&frame[..length]) == Some(name.as_bytes()))
 }
 
 /// The SSID of a beacon with a radiotap header in front; `None` for every other frame.
