@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! dynapoint against a real hostapd, real clients, simulated radios (mac80211_hwsim) and a real batman-adv, and
-//! mptcp-proxy over two Wi-Fi links; each in a machine of its own. What runs there is below `tests/vm/scenarios`.
+//! dynapoint against a real hostapd, real clients, simulated radios (mac80211_hwsim) and a real batman-adv, mptcp-proxy
+//! over two Wi-Fi links, and what belongs to a whole machine; each in a machine of its own. What runs there is below
+//! `tests/vm/scenarios`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,7 @@ const RENAME: &str = include_str!("vm/scenarios/rename.sh");
 const TWINS: &str = include_str!("vm/scenarios/twins.sh");
 const MESH: &str = include_str!("vm/scenarios/mesh.sh");
 const PROXY: &str = include_str!("vm/scenarios/proxy.sh");
+const FAULTS: &str = include_str!("vm/scenarios/faults.sh");
 
 fn run(name: &str, script: &str, programs: &[&str]) -> String {
     let vm = Vm::build();
@@ -128,4 +130,25 @@ fn two_routers_share_a_transfer_between_two_wifi_links() {
     );
     assert!(a + b >= 8.0 * 1024.0 * 1024.0, "all of it came by these two");
     assert!(a.min(b) > 1e6, "both carry");
+}
+
+/// A clock that is set by a day changes no decision and no length; a full table of connections breaks none that is open.
+#[test]
+fn a_clock_set_by_a_day_and_a_full_table_of_connections_break_nothing() {
+    let console = run("faults", FAULTS, &["powqutyd", "dynapoint", "mptcp-proxy"]);
+    assert_eq!(console.matches("transferred all\n").count(), 2);
+    assert_eq!(console.matches("stopped 0\n").count(), 2);
+    let went: Vec<&str> = console.lines().filter_map(|line| line.strip_prefix("went ")).collect();
+    assert!(matches!(went[..], [] | ["unknown-online"]), "{went:?}");
+    let events = numbers(&console, "event ");
+    assert!(numbers(&console, "told ")[0][0] >= 6.0 && events.len() >= 6);
+    for pair in events.windows(2) {
+        assert_eq!(pair[0][1], pair[1][1], "the same dip has the same length (ms)");
+    }
+    // `date` sets whole seconds.
+    let apart: Vec<f64> = events.windows(2).map(|pair| pair[1][0] - pair[0][0]).collect();
+    let days =
+        |days: f64| apart.iter().filter(|apart| (*apart - 4000.0 - days * 86_400e3).abs() < 1100.0).count();
+    assert_eq!((days(1.0), days(-1.0), days(0.0)), (1, 1, apart.len() - 2), "{apart:?}");
+    assert!(console.contains("nf_conntrack: table full\n"));
 }

@@ -74,7 +74,7 @@ modules=$unpacked/lib/modules/$release
 mkdir -p "$root/lib/modules/$release"
 cp "$modules/modules.dep" "$modules/modules.alias" "$modules/modules.builtin" "$root/lib/modules/$release/"
 for module in mac80211_hwsim veth sch_tbf ccm ctr cmac gcm crc32c_generic dummy_hcd g_serial usb_f_acm cdc_acm batman-adv \
-	nf_tables nft_tproxy nft_socket nft_fib_inet; do
+	nf_tables nft_ct nft_tproxy nft_socket nft_fib_inet; do
 	pattern=$(echo "$module" | sed 's/[-_]/[-_]/g')
 	if grep -qE "/$pattern\.ko" "$modules/modules.builtin"; then continue; fi
 	line=$(grep -E "/$pattern\.ko:" "$modules/modules.dep") || { echo "build.sh: no module $module" >&2; exit 1; }

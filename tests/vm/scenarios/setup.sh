@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What every scenario of the Wi-Fi machine begins with (busybox sh): radios, access points, clients, an uplink.
-# shellcheck shell=dash disable=SC2034 # variables are the scenarios'
+# shellcheck shell=dash disable=SC2016,SC2034 # conditions are expanded by until_true; variables are the scenarios'
 set -u
 # busybox prefers its own, which can do too little.
 ip() { /usr/sbin/ip "$@"; }
@@ -136,4 +136,60 @@ pings_end() {
 	killall -INT ping
 	until_true 'grep -q transmitted /tmp/ping.log'
 	grep 'packets transmitted' /tmp/ping.log
+}
+
+# two_routers: host1 - r1, r2 - host2, namespaces; hosts without MPTCP, the web host at 198.51.100.2.
+two_routers() {
+	for name in host1 r1 r2 host2; do
+		ip netns add $name
+		ip -n $name link set lo up
+	done
+	for name in host1 host2; do ip netns exec $name sysctl -qw net.mptcp.enabled=0; done
+	for name in r1 r2; do
+		ip netns exec $name sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+	done
+	host_behind host1 r1 10.1.0
+	host_behind host2 r2 198.51.100
+	ip -n r2 addr add 203.0.113.2/32 dev lo
+}
+# host_behind HOST ROUTER NETWORK: joins them, device lan at the router.
+host_behind() {
+	ip -n "$1" link add eth0 type veth peer name lan netns "$2"
+	ip -n "$1" addr add "$3.2/24" dev eth0
+	ip -n "$2" addr add "$3.1/24" dev lan
+	ip -n "$1" link set eth0 up
+	ip -n "$2" link set lan up
+	ip -n "$1" route add default via "$3.1"
+}
+proxy() {
+	router=$1
+	shift
+	ip netns exec "$router" mptcp-proxy -c "/etc/$router" --state-dir "/tmp/.uci-$router" --run-dir "/run/$router" "$@"
+}
+paths_up() { proxy r1 status --json | tr '{' '\n' | grep '"device":"' | grep -c '"state":"up"'; }
+# proxies DEVICE DEVICE: mptcp-proxy on both routers, with these two of r1 as paths, which are up.
+proxies() {
+	key=$(mptcp-proxy genkey)
+	mkdir -p /etc/r1 /etc/r2 /run/r1 /run/r2
+	cat >/etc/r2/mptcp-proxy <<-E
+		config server 'vps'
+		config user 'r1'
+			option server 'vps'
+			option key '$key'
+	E
+	cat >/etc/r1/mptcp-proxy <<-E
+		config client 'lan'
+			list server 'vps'
+			list device 'lan'
+		config upstream 'vps'
+			option address '203.0.113.2'
+			option key '$key'
+		config path 'a'
+			option device '$1'
+		config path 'b'
+			option device '$2'
+	E
+	proxy r2 --log-to stderr 2>/tmp/r2.log &
+	proxy r1 --log-to stderr 2>/tmp/r1.log &
+	until_true '[ $(paths_up) = 2 ]'
 }
