@@ -18,6 +18,8 @@ use crate::result::{
 pub const WEEK: usize = 1_008;
 /// Valid ten-minute values below which there is no verdict: a day.
 pub const ENOUGH: u32 = 144;
+/// Slots from 1970 beyond which no time is told from another: a clock may be that wrong, arithmetic may not overflow.
+const FARTHEST: f64 = 1e12;
 /// 10 s intervals in ten minutes.
 const TENS: usize = 60;
 /// Voltage, THD and orders 2 to 25.
@@ -355,7 +357,8 @@ impl Account {
     }
 
     fn number(&self, start_s: f64) -> i64 {
-        libm::floor((start_s + self.origin_unix_s + 0.5) / 600.0) as i64
+        let number = libm::floor((start_s + self.origin_unix_s + 0.5) / 600.0);
+        number.clamp(-FARTHEST, FARTHEST) as i64
     }
 
     /// The slot of a time, brought into the week; `None` for what is older than the week.
