@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use lab::{Broker, Environment};
-use serde_json::json;
+use serde_json::{json, Value};
 
 use crate::bed::{client_config, echo, exchange, noise, start, Bed, HOST2_V6, R2};
 use crate::rig::{Rig, Web, HOST_V4};
@@ -163,6 +163,11 @@ fn after_more_changes_than_the_kernel_keeps_dynapoint_knows_the_truth() {
         (0..3000).map(|at| format!("addr add 172.16.{}.{}/32 dev lo\n", at / 250, at % 250 + 1)).collect();
     rig.router.run_with_input("ip -batch -", &batch);
     rig.cut_link();
+    // The kernel tells of a lost carrier up to a second later; that, too, must find no room.
+    lab::wait_for("the lost carrier", Duration::from_secs(10), || {
+        (!rig.router.ip("-o link show wan").contains("state UP")).then_some(())
+    });
+    std::thread::sleep(Duration::from_millis(200));
     daemon.thaw();
     daemon.wait_for_status("offline", |status| status["rules"][0]["state"] == "offline");
 }
@@ -184,7 +189,9 @@ fn after_more_changes_than_the_kernel_keeps_the_proxy_knows_its_paths() {
     client.thaw();
     client.wait_for_status("the first path down", |status| {
         status["paths"].as_array().is_some_and(|paths| {
-            paths.iter().any(|path| path["name"] == "one" && path["state"] == "down")
+            let lost =
+                |path: &Value| path["state"] == "down" && path["reason"] == "the device has no carrier";
+            paths.iter().any(|path| path["name"] == "one" && lost(path))
                 && paths.iter().any(|path| path["name"] == "two" && path["state"] == "up")
         })
     });

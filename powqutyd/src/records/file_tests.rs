@@ -34,6 +34,7 @@ fn a_torn_end_is_cut_and_writing_goes_on() {
         let mut second = file(path.clone(), 1 << 20);
         second.append(&pst(9)).1.unwrap();
         assert_eq!(numbers(&path), [0, 1, 2, 3, 9], "{cut}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), whole.len() as u64, "nothing of the torn one is left");
         let headers =
             read(&path).unwrap().filter(|it| matches!(it.as_ref().unwrap().record, Record::Header(_)));
         assert_eq!(headers.count(), 1, "the header still holds");
