@@ -94,6 +94,13 @@ impl Watched {
                 last.anon[place],
                 format!("{early} → {late}"),
             );
+            let tenths =
+                samples.chunks(samples.len().div_ceil(10)).map(|tenth| tenth[tenth.len() - 1].anon[place]);
+            println!(
+                "{:20} {}",
+                "  kB after each tenth",
+                tenths.map(|kb| format!("{kb:.0} ")).collect::<String>()
+            );
             let grown = most - first.anon[place];
             if grown > GROWTH[place] {
                 complaints
