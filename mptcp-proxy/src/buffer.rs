@@ -3,9 +3,12 @@
 //!
 //! Everything is read into one buffer that all connections share. What a receiver leaves over is copied when it is
 //! little; when it is much, the connection keeps the buffer itself and the thread goes on with another, of which there
-//! are [`LENT`] at most. With more connections than that waiting for their receivers, what is left over is copied.
+//! are [`LENT`] at most. With more connections than that waiting for their receivers, only [`NARROW`] is read at a time,
+//! and what is left over of that is copied: a thousand receivers that do not read cost 32 MB, not 256.
 
 use std::cell::RefCell;
+
+use crate::record::MAX_RECORD;
 
 /// Size of a buffer.
 pub const SIZE: usize = 256 * 1024;
@@ -13,6 +16,8 @@ pub const SIZE: usize = 256 * 1024;
 const LENT: usize = 8;
 /// Buffers that are kept though nobody needs them.
 const SPARE: usize = 2;
+/// What is used of the buffer while [`LENT`] are away: a record that was begun and a whole one.
+const NARROW: usize = 2 * MAX_RECORD;
 /// What is copied in any case.
 const LITTLE: usize = 16 * 1024;
 
@@ -26,13 +31,14 @@ struct Thread {
     lent: usize,
 }
 
-/// Calls with the buffer of the thread.
-pub fn with<T>(call: impl FnOnce(&mut [u8]) -> T) -> T {
+/// Calls with the buffer of the thread, or with the beginning of it, which has room for `least` bytes (at most [`SIZE`]).
+pub fn with<T>(least: usize, call: impl FnOnce(&mut [u8]) -> T) -> T {
     THREAD.with_borrow_mut(|thread| {
         if thread.shared.is_empty() {
             thread.shared = thread.spare.pop().unwrap_or_else(|| vec![0; SIZE]);
         }
-        call(&mut thread.shared)
+        let length = if thread.lent < LENT { SIZE } else { least.clamp(NARROW, SIZE) };
+        call(&mut thread.shared[..length])
     })
 }
 
@@ -103,8 +109,11 @@ impl Drop for Rest {
 mod tests {
     use super::*;
 
-    fn fill(byte: u8) {
-        with(|buffer| buffer.fill(byte));
+    fn fill(byte: u8) -> usize {
+        with(0, |buffer| {
+            buffer.fill(byte);
+            buffer.len()
+        })
     }
 
     #[test]
@@ -112,24 +121,29 @@ mod tests {
         std::thread::spawn(|| {
             let mut rests = Vec::new();
             for byte in 0..50 {
-                fill(byte);
-                rests.push(Rest::of_shared(100, SIZE - usize::from(byte)));
+                let length = fill(byte);
+                assert_eq!(length, if usize::from(byte) < LENT { SIZE } else { NARROW });
+                rests.push(Rest::of_shared(100, length - usize::from(byte)));
             }
             assert_eq!(rests.iter().filter(|rest| rest.lent).count(), LENT);
             for (byte, rest) in (0..50).zip(&rests) {
-                assert_eq!(rest.bytes().len(), SIZE - usize::from(byte) - 100);
                 assert!(rest.bytes().iter().all(|read| *read == byte));
             }
+            assert_eq!(rests[49].bytes().len(), NARROW - 149);
+            assert!(
+                rests.iter().map(|rest| rest.bytes.capacity()).sum::<usize>() <= LENT * SIZE + 42 * NARROW
+            );
+            assert_eq!(with(3 * NARROW, |buffer| buffer.len()), 3 * NARROW);
             drop(rests);
             assert_eq!(THREAD.with_borrow(|thread| (thread.lent, thread.spare.len())), (0, SPARE));
-            fill(77);
+            assert_eq!(fill(77), SIZE);
             let mut rest = Rest::of_shared(0, SIZE);
             rest.taken(SIZE - 3);
             assert_eq!(rest.bytes(), [77; 3]);
             rest.taken(3);
             assert!(rest.is_empty());
             assert_eq!(THREAD.with_borrow(|thread| thread.lent), 0);
-            fill(78);
+            assert_eq!(fill(78), SIZE);
             let little = Rest::of_shared(0, LITTLE);
             assert_eq!((little.bytes.len(), little.end), (LITTLE, LITTLE));
         })

@@ -252,6 +252,14 @@ enum Codec {
 }
 
 impl Codec {
+    /// Bytes that were read before.
+    fn kept(&self) -> usize {
+        match self {
+            Codec::Open(incoming) | Codec::Reply { incoming, .. } => incoming.partial.len(),
+            Codec::Plain | Codec::Seal(_) => 0,
+        }
+    }
+
     fn has_unread(&self) -> bool {
         match self {
             Codec::Open(incoming) | Codec::Reply { incoming, .. } => incoming.unread,
@@ -387,10 +395,10 @@ impl Pump {
         upward: bool,
     ) -> Result<(), Broken> {
         if let Codec::Reply { .. } = self.codec {
-            return buffer::with(|buffer| self.read_reply(from, buffer, connection));
+            return buffer::with(self.codec.kept(), |buffer| self.read_reply(from, buffer, connection));
         }
         let mut at = 0;
-        let end = buffer::with(|buffer| -> Result<usize, Broken> {
+        let end = buffer::with(self.codec.kept(), |buffer| -> Result<usize, Broken> {
             let step = match &mut self.codec {
                 Codec::Seal(sealer) => read_sealing(from, buffer, sealer)?,
                 Codec::Open(incoming) => read_opening(from, buffer, incoming)?,
@@ -500,10 +508,11 @@ fn read_plain(from: &TcpStream, buffer: &mut [u8]) -> io::Result<Step> {
 
 /// Reads with room for headers and tags and seals in place.
 fn read_sealing(from: &TcpStream, buffer: &mut [u8], sealer: &mut Sealer) -> io::Result<Step> {
+    let room = buffer.len() / MAX_RECORD * MAX_CONTENT;
     let mut records = buffer.chunks_exact_mut(MAX_RECORD);
     let mut places: [IoSliceMut<'_>; RECORDS] = std::array::from_fn(|_| {
-        let record = records.next().unwrap_or_default();
-        IoSliceMut::new(&mut record[HEADER..HEADER + MAX_CONTENT])
+        let place = records.next().map(|record| &mut record[HEADER..HEADER + MAX_CONTENT]);
+        IoSliceMut::new(place.unwrap_or_default())
     });
     let mut length = match from.try_read_vectored(&mut places) {
         Ok(length) => length,
@@ -511,7 +520,7 @@ fn read_sealing(from: &TcpStream, buffer: &mut [u8], sealer: &mut Sealer) -> io:
         Err(error) => return Err(error),
     };
     let ended = length == 0;
-    if length < RECORDS * MAX_CONTENT && !ended {
+    if length < room && !ended {
         emptied(from);
     }
     let (mut end, mut sealer) = (0, sealer.ready());
