@@ -23,7 +23,7 @@ test: ## everything that proves something, with one summary
 test-long: ## the long rows and the full repeat counts
 	@tests/run.sh long
 
-test-vm: ## radios, a mesh and USB devices of the kernel in QEMU machines: dynapoint, powqutyd
+test-vm: ## radios, a mesh, USB devices, a clock that is set and a full table of connections, in QEMU machines
 	@tests/vm/run.sh
 
 fuzz: ## every parser of outside input with random bytes: SECONDS=60 for each
