@@ -252,19 +252,20 @@ enum Codec {
 }
 
 impl Codec {
-    /// Bytes that were read before.
-    fn kept(&self) -> usize {
+    fn incoming(&self) -> Option<&Incoming> {
         match self {
-            Codec::Open(incoming) | Codec::Reply { incoming, .. } => incoming.partial.len(),
-            Codec::Plain | Codec::Seal(_) => 0,
+            Codec::Open(incoming) | Codec::Reply { incoming, .. } => Some(incoming),
+            Codec::Plain | Codec::Seal(_) => None,
         }
     }
 
+    /// Bytes that were read before.
+    fn kept(&self) -> usize {
+        self.incoming().map_or(0, |incoming| incoming.partial.len())
+    }
+
     fn has_unread(&self) -> bool {
-        match self {
-            Codec::Open(incoming) | Codec::Reply { incoming, .. } => incoming.unread,
-            Codec::Plain | Codec::Seal(_) => false,
-        }
+        self.incoming().is_some_and(|incoming| incoming.unread)
     }
 }
 
