@@ -21,7 +21,7 @@ RATE = 10240
 
 if pathlib.Path(sys.prefix) != HOME:
     if not (HOME / "done").exists():
-        print(f"installing {PEER} under {HOME.relative_to(ROOT)}", flush=True)
+        print(f"installing {PEER} under {HOME.relative_to(ROOT)}", file=sys.stderr, flush=True)
         venv.create(HOME, with_pip=True)
         subprocess.run([HOME / "bin/pip", "install", "--quiet", PEER], check=True)
         (HOME / "done").touch()
