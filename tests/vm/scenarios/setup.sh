@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# What every scenario of the Wi-Fi machine begins with (busybox sh): radios, access points, clients, an uplink.
+# What the scenarios of the machine have in common (busybox sh): radios, access points, clients, an uplink, two routers.
 # shellcheck shell=dash disable=SC2016,SC2034 # conditions are expanded by until_true; variables are the scenarios'
 set -u
 # busybox prefers its own, which can do too little.
