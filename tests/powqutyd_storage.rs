@@ -269,8 +269,11 @@ fn a_path_that_vanishes_is_reported_and_comes_back() {
 fn silent_for(seconds: f64) -> (Environment, Webhook) {
     let webhook = Webhook::start();
     let hook = webhook.url("/services/T/B/x");
-    // A clock that nobody synchronises, as on a test machine, is believed after five minutes of signal.
-    let options = format!("\toption slack_webhook '{hook}'\n\toption input_speed '200'\n");
+    // A clock that nobody synchronises, as on a test machine, is believed after five minutes of signal. On a Monday the
+    // summary of last week is due as well.
+    let options = format!(
+        "\toption slack_webhook '{hook}'\n\toption slack_notify 'events'\n\toption input_speed '200'\n"
+    );
     let environment = environment("", None, &options);
     let last = Utc::now().plus_seconds(-seconds).millis();
     let mut records = RecordFile::new(environment.data("records"), 1 << 20, false, Header::default());
