@@ -46,8 +46,9 @@ pub fn with<T>(least: usize, call: impl FnOnce(&mut [u8]) -> T) -> T {
 #[derive(Debug, Default)]
 pub struct Rest {
     bytes: Vec<u8>,
-    at: usize,
-    end: usize,
+    // Of buffers of [`SIZE`] at most; every connection has two of these.
+    at: u32,
+    end: u32,
     /// It is a buffer of the thread.
     lent: bool,
 }
@@ -55,7 +56,7 @@ pub struct Rest {
 impl Rest {
     /// These bytes.
     pub fn of(bytes: Vec<u8>) -> Self {
-        Rest { at: 0, end: bytes.len(), bytes, lent: false }
+        Rest { at: 0, end: bytes.len() as u32, bytes, lent: false }
     }
 
     /// This part of the buffer of the thread.
@@ -63,7 +64,8 @@ impl Rest {
         THREAD.with_borrow_mut(|thread| {
             if end - at > LITTLE && thread.lent < LENT {
                 thread.lent += 1;
-                return Rest { bytes: std::mem::take(&mut thread.shared), at, end, lent: true };
+                let bytes = std::mem::take(&mut thread.shared);
+                return Rest { bytes, at: at as u32, end: end as u32, lent: true };
             }
             Rest::of(thread.shared[at..end].to_vec())
         })
@@ -76,12 +78,12 @@ impl Rest {
 
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes[self.at..self.end]
+        &self.bytes[self.at as usize..self.end as usize]
     }
 
     /// So many were taken.
     pub fn taken(&mut self, length: usize) {
-        self.at += length;
+        self.at += length as u32;
         if self.is_empty() {
             *self = Rest::default();
         }
@@ -145,7 +147,7 @@ mod tests {
             assert_eq!(THREAD.with_borrow(|thread| thread.lent), 0);
             assert_eq!(fill(78), SIZE);
             let little = Rest::of_shared(0, LITTLE);
-            assert_eq!((little.bytes.len(), little.end), (LITTLE, LITTLE));
+            assert_eq!((little.bytes.len(), little.bytes().len()), (LITTLE, LITTLE));
         })
         .join()
         .unwrap();

@@ -138,14 +138,12 @@ impl Client {
                         net::reset(&stream);
                         continue;
                     };
-                    let client = self.clone();
                     // What is only needed until the tunnel is open must not stay in memory with the connection.
                     let opening = Box::pin(self.clone().open(stream, source, fixed.clone()));
                     tokio::task::spawn_local(async move {
-                        if let Some((relay, guard, pass_on)) = opening.await {
-                            client.relay(relay, &guard, pass_on).await;
-                        }
-                        drop(counted);
+                        let Some((relay, guard, pass_on)) = opening.await else { return };
+                        let ended = relay::run(relay, &guard).await;
+                        counted.client.note(ended, &guard, pass_on);
                     });
                 }
                 Err(error) => {
@@ -174,8 +172,8 @@ impl Client {
         Some(Counted { client: self.clone(), host })
     }
 
-    async fn relay(&self, relay: Box<Relay>, guard: &crate::connections::Guard, tunnelled: bool) {
-        match relay::run(relay, guard).await {
+    fn note(&self, ended: Result<(), Broken>, guard: &crate::connections::Guard, tunnelled: bool) {
+        match ended {
             Err(Broken::Refused(reply)) => {
                 increment(&self.counters.refused);
                 log::debug!("{}: {reply:?}", guard.target);

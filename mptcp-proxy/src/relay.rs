@@ -11,7 +11,7 @@
 //! - With a [`Shield`] the tunnel side is cut into records (`record.rs`); plaintext is read with gaps for headers and
 //!   tags and decrypted in place, so that sealing costs no copy.
 
-use std::future::poll_fn;
+use std::future::{poll_fn, Future};
 use std::io::{self, IoSliceMut};
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -101,25 +101,61 @@ impl From<io::Error> for Broken {
 }
 
 /// Relays until both directions have ended, and resets both sides if that is not how it ends.
-pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broken> {
-    let Pumps { local, tunnel, mut outward, mut inward, opened_locally, pass_on } = pumps(*relay);
+pub fn run(relay: Box<Relay>, connection: &Connection) -> impl Future<Output = Result<(), Broken>> + use<'_> {
+    let mut pumps = pumps(*relay);
     // One that cannot is as good as before.
-    let _ = sys::widen_window(&*tunnel, WINDOW);
-    if !matches!(inward.codec, Codec::Reply { .. }) {
+    let _ = sys::widen_window(&*pumps.tunnel, WINDOW);
+    if !matches!(pumps.inward.codec, Codec::Reply { .. }) {
         connection.set_phase(Phase::Open);
     }
+    async move {
+        let result = poll_fn(|context| pumps.poll(context, connection)).await;
+        match &result {
+            Ok(()) => {
+                let tunnel = pumps.tunnel.clone();
+                drop(pumps);
+                // Apart, for its timer must not stay with every connection.
+                Box::pin(acknowledged(tunnel, connection)).await;
+            }
+            Err(Broken::Refused(_)) if pumps.pass_on => {
+                // The reply says it; it fits the empty buffer of a socket that was sent nothing yet.
+                let _ = pumps.local.try_write(pumps.inward.rest.bytes());
+            }
+            Err(_) => {
+                net::reset(&pumps.local);
+                net::reset(&pumps.tunnel);
+            }
+        }
+        result
+    }
+}
 
-    let result = poll_fn(|context| {
+/// Both directions of a connection, in the size they have while it is idle. Apart from the task, whose memory the runtime
+/// rounds up to whole cache lines.
+struct Pumps {
+    local: TcpStream,
+    tunnel: Rc<TcpStream>,
+    /// Towards the tunnel.
+    outward: Pump,
+    /// From the tunnel.
+    inward: Pump,
+    opened_locally: bool,
+    pass_on: bool,
+}
+
+impl Pumps {
+    fn poll(&mut self, context: &mut Context<'_>, connection: &Connection) -> Poll<Result<(), Broken>> {
+        let Pumps { local, tunnel, outward, inward, opened_locally, .. } = self;
         if connection.poll_ended(context) {
             return Poll::Ready(Err(Broken::Ended));
         }
         if !outward.done {
-            if let Poll::Ready(result) = outward.poll(context, &local, &tunnel, connection, opened_locally) {
+            if let Poll::Ready(result) = outward.poll(context, local, tunnel, connection, *opened_locally) {
                 result?;
             }
         }
         if !inward.done {
-            if let Poll::Ready(result) = inward.poll(context, &tunnel, &local, connection, !opened_locally) {
+            if let Poll::Ready(result) = inward.poll(context, tunnel, local, connection, !*opened_locally) {
                 result?;
             }
         }
@@ -132,46 +168,17 @@ pub async fn run(relay: Box<Relay>, connection: &Connection) -> Result<(), Broke
         // While the receiver takes nothing, nobody reads from the sender, and its reset would not be noticed.
         let (out, back) = (outward.is_blocked(), inward.is_blocked());
         if connection.looks(out || back) {
-            for (blocked, from) in [(out, &local), (back, &*tunnel)] {
+            for (blocked, from) in [(out, &*local), (back, &**tunnel)] {
                 if let Some(error) = SockRef::from(from).take_error()?.filter(|_| blocked) {
                     return Poll::Ready(Err(error.into()));
                 }
             }
         }
         Poll::Pending
-    })
-    .await;
-    match &result {
-        Ok(()) => {
-            drop(local);
-            // Apart, for its timer must not stay with every connection.
-            Box::pin(acknowledged(&tunnel, connection)).await;
-        }
-        Err(Broken::Refused(_)) if pass_on => {
-            // The reply says it; it fits the empty buffer of a socket that was sent nothing yet.
-            let _ = local.try_write(inward.rest.bytes());
-        }
-        Err(_) => {
-            net::reset(&local);
-            net::reset(&tunnel);
-        }
     }
-    result
 }
 
-/// Both directions of a connection, in the size they have while it is idle.
-struct Pumps {
-    local: TcpStream,
-    tunnel: Rc<TcpStream>,
-    /// Towards the tunnel.
-    outward: Pump,
-    /// From the tunnel.
-    inward: Pump,
-    opened_locally: bool,
-    pass_on: bool,
-}
-
-fn pumps(relay: Relay) -> Pumps {
+fn pumps(relay: Relay) -> Box<Pumps> {
     let Relay { local, tunnel, shield, received, unsent, awaited, opened_locally } = relay;
     let (sealer, opener) = match shield {
         Some(shield) => (Some(shield.sealer), Some(shield.opener)),
@@ -203,13 +210,13 @@ fn pumps(relay: Relay) -> Pumps {
         }
         (_, None) => inward.rest = Rest::of(received),
     }
-    Pumps { local, tunnel, outward, inward, opened_locally, pass_on }
+    Box::new(Pumps { local, tunnel, outward, inward, opened_locally, pass_on })
 }
 
 /// Waits until the peer has acknowledged what was sent, for a while.
-async fn acknowledged(tunnel: &TcpStream, connection: &Connection) {
+async fn acknowledged(tunnel: Rc<TcpStream>, connection: &Connection) {
     let (begun, mut pause) = (Instant::now(), FIRST_LOOK);
-    while sys::unacknowledged(tunnel).is_ok_and(|bytes| bytes > 0) && begun.elapsed() < LINGER {
+    while sys::unacknowledged(&*tunnel).is_ok_and(|bytes| bytes > 0) && begun.elapsed() < LINGER {
         // One that was reset has no peer any more, and nothing will be acknowledged.
         if connection.has_ended() || tunnel.peer_addr().is_err() {
             return;

@@ -282,6 +282,8 @@ impl Server {
             return Err(io::ErrorKind::InvalidData.into());
         };
         received.drain(..used);
+        // A target that is slow to answer and speaks first would leave it with the connection.
+        received.shrink_to_fit();
         let fresh = self.claims.borrow_mut().claim(request.number, Instant::now());
         let mut answer = Vec::new();
         welcome.sealer.append(&[if fresh { wire::ACCEPTED } else { wire::SUPERSEDED }], &mut answer);

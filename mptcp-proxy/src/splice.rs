@@ -43,7 +43,7 @@ struct Ends {
 /// A pipe, back in the pool when dropped.
 pub struct Pipe {
     ends: Option<Ends>,
-    filled: usize,
+    filled: u32,
 }
 
 /// Whether directions may be spliced.
@@ -91,7 +91,8 @@ impl Pipe {
         let Some(ends) = &self.ends else { return Ok(0) };
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
         let length = splice(from.as_fd(), None, &ends.writer, None, SIZE, flags)?;
-        self.filled += length;
+        // A pipe holds [`SIZE`] at most.
+        self.filled += length as u32;
         Ok(length)
     }
 
@@ -99,8 +100,8 @@ impl Pipe {
     pub fn drain(&mut self, to: &impl AsFd) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
         let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        let length = splice(&ends.reader, None, to.as_fd(), None, self.filled, flags)?;
-        self.filled -= length.min(self.filled);
+        let length = splice(&ends.reader, None, to.as_fd(), None, self.filled as usize, flags)?;
+        self.filled = self.filled.saturating_sub(length as u32);
         SPLICED.set(SPLICED.get() + length as u64);
         Ok(length)
     }
