@@ -101,6 +101,7 @@ impl From<io::Error> for Broken {
 }
 
 /// Relays until both directions have ended, and resets both sides if that is not how it ends.
+#[expect(clippy::boxed_local, reason = "a box of the caller's would stay with its task, emptied")]
 pub fn run(relay: Box<Relay>, connection: &Connection) -> impl Future<Output = Result<(), Broken>> + use<'_> {
     let mut pumps = pumps(*relay);
     // One that cannot is as good as before.
