@@ -64,12 +64,13 @@ def main():
                     tree = binaries[target.name, package.name].parent.parent
                     packing.append(packer.submit(_pack, package, target.architectures, tree, target.name,
                                                  arguments.out, repository))
+        # Beside the packing of the last of them.
+        if not arguments.no_check:
+            check.run(built, targets)
         rows += sorted(packed.result() for packed in packing)
     repository.finish()
     _table(rows)
     print(f"packages in {arguments.out} after {(time.monotonic() - started) / 60:.1f} min")
-    if not arguments.no_check:
-        check.run(built, targets)
 
 
 def _arguments():
