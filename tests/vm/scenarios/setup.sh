@@ -95,8 +95,9 @@ station() {
 	ip netns exec "$1" ip addr add "$4" dev "$3"
 }
 
-# on_air DEVICE: the names on the air on channel 6, sorted, as that radio hears them.
-on_air() { iw dev "$1" scan freq 2437 flush | sed -n 's/^\tSSID: //p' | sort | tr '\n' ' '; }
+# on_air DEVICE: the names on the air on channel 6, sorted, as that radio hears them. `iw` waits for ever for the end of a
+# scan it was not told of.
+on_air() { timeout 10 iw dev "$1" scan freq 2437 flush | sed -n 's/^\tSSID: //p' | sort | tr '\n' ' '; }
 # heard DEVICE NAMES: waits until exactly these are on the air.
 heard() { until_true "[ \"\$(on_air $1)\" = \"$2 \" ]"; }
 
