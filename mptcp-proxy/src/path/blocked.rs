@@ -27,6 +27,12 @@ impl Blocked {
         self.until.is_none_or(|(until, _)| now >= until)
     }
 
+    /// Whether a connection that tried it and came up plain says nothing of the path yet: it was slow, and a silence or
+    /// a full queue that swallowed its first packets looks the same.
+    pub fn is_unclear(&self, begun: Instant, now: Instant) -> bool {
+        self.tries_mptcp(now) && now.saturating_duration_since(begun) >= SLOW
+    }
+
     /// A connection that tried it was made. `sound` says that the path carried packets all the time: one that was silent
     /// for a moment looks the same. So do not a second one, begun after the first, and none with MPTCP between them.
     pub fn connected(&mut self, mptcp: bool, begun: Instant, now: Instant, sound: bool) {
@@ -55,13 +61,16 @@ mod tests {
         let (mut blocked, mut now) = (Blocked::default(), Instant::now());
         blocked.connected(false, now, now + SECOND / 50, true);
         assert!(blocked.tries_mptcp(now), "stripped, which costs no time");
+        assert!(!blocked.is_unclear(now, now + SECOND / 50));
         blocked.connected(false, now, now + 3 * SECOND, true);
         assert!(blocked.tries_mptcp(now), "once is not enough");
+        assert!(blocked.is_unclear(now, now + 3 * SECOND));
         now += 3 * SECOND;
         let mut pauses = Vec::new();
         for _ in 0..6 {
             blocked.connected(false, now, now + 3 * SECOND, true);
             now += 3 * SECOND;
+            assert!(!blocked.is_unclear(now - 3 * SECOND, now));
             let begun = now;
             while !blocked.tries_mptcp(now) {
                 now += SECOND;

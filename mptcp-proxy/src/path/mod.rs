@@ -35,7 +35,7 @@ pub struct Path {
     pub link: Cell<bool>,
     /// Switched off by the operator, until switched on again.
     pub off: Cell<bool>,
-    /// Whether its last connection came to speak MPTCP.
+    /// Whether its last connection that tells came to speak MPTCP.
     pub mptcp: Cell<Option<bool>>,
     /// Whether something on the way drops MPTCP.
     blocked: Cell<Blocked>,
@@ -217,7 +217,7 @@ impl Paths {
         self.of(bound).is_none_or(|path| path.blocked.get().tries_mptcp(Instant::now()))
     }
 
-    /// Whether the last connection from this address spoke MPTCP.
+    /// Whether the last connection from this address that tells spoke MPTCP.
     pub fn spoke_mptcp(&self, bound: Option<IpAddr>) -> bool {
         self.of(bound).is_some_and(|path| path.mptcp.get() == Some(true))
     }
@@ -231,17 +231,18 @@ impl Paths {
     /// begun.
     pub fn note_connection(&self, bound: Option<IpAddr>, mptcp: bool, begun: Instant) {
         let Some(path) = self.of(bound) else { return };
-        let mut blocked = path.blocked.get();
+        let (mut blocked, now) = (path.blocked.get(), Instant::now());
         let sound = path.health.borrow().is_sound_since(begun);
-        blocked.connected(mptcp, begun, Instant::now(), sound);
+        blocked.connected(mptcp, begun, now, sound);
         path.blocked.set(blocked);
-        if path.mptcp.replace(Some(mptcp)) != Some(mptcp) && !mptcp {
+        let tells = mptcp || !blocked.is_unclear(begun, now);
+        if tells && path.mptcp.replace(Some(mptcp)) != Some(mptcp) && !mptcp {
             log::warn!(
                 "path {}: MPTCP is stripped or blocked on the way, plain TCP is used",
                 path.config.name
             );
         }
-        let changed = path.health.borrow_mut().proven(Instant::now());
+        let changed = path.health.borrow_mut().proven(now);
         if changed.is_some() {
             self.changed.notify_one();
         }
