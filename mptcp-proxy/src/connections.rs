@@ -16,6 +16,8 @@ use crate::sys;
 
 /// A receiver that takes nothing for so long has its sender looked after.
 const BLOCKED: Duration = Duration::from_millis(500);
+/// One in so many connections has its subflows looked at in a sweep, so that each is in that many seconds.
+const TURN: u32 = 5;
 
 /// Which way a connection goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +93,8 @@ pub struct Connection {
     phase: Cell<Phase>,
     active: Cell<Instant>,
     ended: Cell<bool>,
+    /// It had no subflow when it was last looked at.
+    stranded: Cell<bool>,
     blocked: Cell<Blocked>,
     waker: RefCell<Option<Waker>>,
 }
@@ -152,6 +156,18 @@ impl Connection {
         }
     }
 
+    /// Whether it had no subflow now and a turn ago, though its server answers: the server knows it no more, or else the
+    /// kernel would have made one. The reset that would have told so was lost with its path, and the kernel by itself
+    /// lets the host wait for a minute. While no path is left, that minute is what the connection has to survive in.
+    fn is_stranded(&self, answers: impl FnOnce(&str) -> bool) -> bool {
+        let Way::Tunnel(upstream) = &self.way else { return false };
+        let tunnel = self.tunnel.borrow();
+        let subflows = tunnel.as_ref().and_then(|tunnel| sys::subflows(tunnel.as_ref()).ok());
+        let none = subflows.is_some_and(|subflows| subflows.iter().all(|subflow| subflow.closed));
+        let stranded = none && answers(upstream);
+        self.stranded.replace(stranded) && stranded
+    }
+
     fn overdue(&self, limits: &Limits, now: Instant) -> bool {
         let limit = match self.phase.get() {
             Phase::Connecting => limits.connect,
@@ -167,13 +183,20 @@ pub struct Connections {
     paths: Rc<Paths>,
     all: RefCell<BTreeMap<u32, Rc<Connection>>>,
     next: Cell<u32>,
+    turn: Cell<u32>,
     timed_out: Cell<u32>,
 }
 
 impl Connections {
     /// None yet; what they carry in the end is added to their paths.
     pub fn new(paths: Rc<Paths>) -> Self {
-        Connections { paths, all: RefCell::default(), next: Cell::new(0), timed_out: Cell::new(0) }
+        Connections {
+            paths,
+            all: RefCell::default(),
+            next: Cell::new(0),
+            turn: Cell::new(0),
+            timed_out: Cell::new(0),
+        }
     }
 
     /// Registers a connection until the guard is dropped.
@@ -200,6 +223,7 @@ impl Connections {
             phase: Cell::new(Phase::Connecting),
             active: Cell::new(now),
             ended: Cell::new(false),
+            stranded: Cell::new(false),
             blocked: Cell::new(Blocked::No),
             waker: RefCell::new(None),
         });
@@ -235,11 +259,22 @@ impl Connections {
         self.timed_out.get()
     }
 
-    /// Ends what is overdue, and looks after what is blocked; to be called about every second.
-    pub fn sweep(&self, limits: &Limits, now: Instant) {
+    /// Ends what is overdue or has lost its server, which `answers` knows of by its name, and looks after what is blocked;
+    /// to be called about every second.
+    pub fn sweep(&self, limits: &Limits, answers: impl Fn(&str) -> bool, now: Instant) {
+        let turn = (self.turn.get() + 1) % TURN;
+        self.turn.set(turn);
         for connection in self.list() {
             if connection.overdue(limits, now) {
                 self.timed_out.set(self.timed_out.get().wrapping_add(1));
+                connection.end();
+            } else if connection.id % TURN == turn && connection.is_stranded(&answers) {
+                if let Way::Tunnel(server) = &connection.way {
+                    openwrt::log_repeated!(
+                        log::Level::Info,
+                        "server {server}: a connection that it knows no more was ended"
+                    );
+                }
                 connection.end();
             } else {
                 connection.look(now);

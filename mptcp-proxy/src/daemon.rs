@@ -413,9 +413,17 @@ impl Daemon {
                 clients.chain(servers).reduce(crate::connections::Limits::loosest)
             };
             if let Some(limits) = limits {
-                self.connections.sweep(&limits, Instant::now());
+                self.connections.sweep(&limits, |upstream| self.answers(upstream), Instant::now());
             }
         }
+    }
+
+    /// Whether the server of this name was heard of lately.
+    fn answers(&self, name: &str) -> bool {
+        self.clients.borrow().iter().any(|running| {
+            let upstreams = running.client.upstreams();
+            upstreams.iter().any(|upstream| *upstream.config.name == *name && upstream.answers())
+        })
     }
 
     /// Lets open connections end for a moment, then everything.

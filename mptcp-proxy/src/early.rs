@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Client bytes that go out with the request for a connection.
 
-use std::cell::{Cell, Ref, RefCell};
+use std::cell::{Cell, RefCell};
 use std::io;
 
 use tokio::net::TcpStream;
 
-use crate::record::MAX_CONTENT;
+use crate::record::{Sealer, MAX_CONTENT};
 
 /// Client bytes held until the server has accepted.
 const EARLY: usize = MAX_CONTENT;
@@ -36,14 +36,29 @@ impl<'a> Early<'a> {
         self.data.into_inner()
     }
 
-    /// So far.
-    pub fn said(&self) -> Ref<'_, Vec<u8>> {
-        self.data.borrow()
-    }
-
     /// Whether there is nothing yet and may be something soon.
     pub fn is_awaited(&self) -> bool {
         self.client.is_some() && !self.closed.get() && self.data.borrow().is_empty()
+    }
+
+    /// Appends what was said beyond `sent` bytes, in a record if there is somebody to seal it; returns how much is sent
+    /// then. `exposed` is set when it is more than before.
+    pub fn append(
+        &self,
+        out: &mut Vec<u8>,
+        sealer: Option<&mut Sealer>,
+        sent: usize,
+        exposed: &Cell<bool>,
+    ) -> usize {
+        let data = self.data.borrow();
+        if data.len() > sent {
+            exposed.set(true);
+            match sealer {
+                Some(sealer) => sealer.append(&data[sent..], out),
+                None => out.extend(&data[sent..]),
+            }
+        }
+        data.len()
     }
 
     /// Waits until there is more than this.

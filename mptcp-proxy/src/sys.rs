@@ -94,6 +94,8 @@ pub struct Subflow {
     pub received: u64,
     /// Its handshake is complete and neither end has closed it.
     pub established: bool,
+    /// It is over. The kernel keeps the first one of a connection in the list.
+    pub closed: bool,
     /// Since data or an acknowledgement was received, ms.
     pub silent_ms: u32,
 }
@@ -148,6 +150,7 @@ pub fn unacknowledged(socket: &impl AsFd) -> io::Result<i32> {
 fn subflow(address: &SubflowInfo, detail: &TcpInfo) -> Option<Subflow> {
     const STATE: usize = 0;
     const ESTABLISHED: u8 = 1;
+    const CLOSE: u8 = 7;
     const LAST_DATA_RECEIVED: usize = 52;
     const LAST_ACK_RECEIVED: usize = 56;
     const RTT: usize = 68;
@@ -164,6 +167,7 @@ fn subflow(address: &SubflowInfo, detail: &TcpInfo) -> Option<Subflow> {
         sent: long(BYTES_ACKED),
         received: long(BYTES_RECEIVED),
         established: detail.bytes[STATE] == ESTABLISHED,
+        closed: detail.bytes[STATE] == CLOSE,
         silent_ms: word(LAST_DATA_RECEIVED).min(word(LAST_ACK_RECEIVED)),
     })
 }

@@ -23,7 +23,7 @@ use crate::early::Early;
 use crate::net::{self, Outgoing};
 use crate::path::Paths;
 use crate::pool::Demand;
-use crate::record::{Cipher, Opened, Sealer, MAX_RECORD};
+use crate::record::{Cipher, Opened, MAX_RECORD};
 use crate::session::{Greeting, Question, Session, MAC, TICKET_LENGTH};
 use crate::wire;
 
@@ -201,6 +201,11 @@ impl Upstream {
         self.enter(State::Up);
     }
 
+    /// Whether it was heard of lately.
+    pub fn answers(&self) -> bool {
+        self.heard.get().is_some_and(|heard| heard.elapsed() < TRUST)
+    }
+
     /// Notes that an answer did not come: a server that was not heard of for so long is looked after.
     pub fn doubt(&self, silence: Duration) {
         if self.state.get() == State::Up && self.heard.get().is_none_or(|heard| heard.elapsed() >= silence) {
@@ -240,7 +245,7 @@ impl Upstream {
         early: &Early<'_>,
         last_resort: bool,
     ) -> Result<Accepted, Failure> {
-        let trusted = self.heard.get().is_some_and(|heard| heard.elapsed() < TRUST);
+        let trusted = self.answers();
         let exposed = Cell::new(false);
         if trusted && early.is_awaited() {
             let _ = timeout(FIRST_WORDS, early.beyond(0)).await;
@@ -345,7 +350,7 @@ impl Upstream {
         net::reset(stream);
         let mut sent = 0;
         if trusted {
-            sent = append_early(&mut out, &mut greeting.sealer, plain, early, sent, exposed);
+            sent = early.append(&mut out, (!plain).then_some(&mut greeting.sealer), sent, exposed);
         }
         net::write_all(stream, &out).await?;
         let mut received = Vec::with_capacity(256);
@@ -360,7 +365,7 @@ impl Upstream {
             };
             if more {
                 out.clear();
-                sent = append_early(&mut out, &mut greeting.sealer, plain, early, sent, exposed);
+                sent = early.append(&mut out, (!plain).then_some(&mut greeting.sealer), sent, exposed);
                 net::write_all(stream, &out).await?;
                 continue;
             }
@@ -409,7 +414,7 @@ impl Upstream {
             increment(&self.counters.without_mptcp);
             if tried && spoke {
                 // The path was silent for a while. One that stays plain for ever is not worth having for that; if it is
-                // the way that has changed, the next one is taken.
+                // the way that has changed, which takes two to tell, one of the next is taken.
                 return Err(io::Error::new(
                     io::ErrorKind::ConnectionAborted,
                     "came up without MPTCP this time",
@@ -600,27 +605,6 @@ async fn first(attempts: &mut Vec<Attempt<'_>>) -> io::Result<Accepted> {
         Poll::Pending
     })
     .await
-}
-
-/// Appends what the client said and was not sent yet; returns how much was sent then.
-fn append_early(
-    out: &mut Vec<u8>,
-    sealer: &mut Sealer,
-    plain: bool,
-    early: &Early<'_>,
-    sent: usize,
-    exposed: &Cell<bool>,
-) -> usize {
-    let data = early.said();
-    if data.len() > sent {
-        exposed.set(true);
-        if plain {
-            out.extend(&data[sent..]);
-        } else {
-            sealer.append(&data[sent..], out);
-        }
-    }
-    data.len()
 }
 
 /// Whether this router has run out of descriptors or memory.

@@ -170,6 +170,38 @@ fn a_daemon_that_is_stopped_resets_what_is_open() {
 }
 
 #[test]
+fn a_reset_that_was_lost_with_the_paths_is_made_up_for_when_one_returns() {
+    let bed = Bed::new();
+    let server = bed.start_server("");
+    let client = bed.start_client("\toption fallback 'block'", "");
+    crate::paths::wait_for_paths(&client, ["up", "up"]);
+    let (give_up, given_up) = std::sync::mpsc::channel::<()>();
+    let given_up = std::sync::Arc::new(std::sync::Mutex::new(given_up));
+    let service = bed.serve(move |mut stream| {
+        stream.read_exact(&mut [0; 1]).unwrap();
+        stream.write_all(b"!").unwrap();
+        given_up.lock().unwrap().recv().unwrap();
+        reset(stream);
+    });
+    let mut stream = bed.connect(service.address);
+    stream.write_all(b"?").unwrap();
+    stream.read_exact(&mut [0; 1]).unwrap();
+    for path in ["p1", "p2"] {
+        silence(&bed, path);
+    }
+    give_up.send(()).unwrap();
+    server.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+    end_silence(&bed);
+    crate::paths::wait_for_paths(&client, ["up", "up"]);
+    let begun = std::time::Instant::now();
+    stream.write_all(b"?").unwrap();
+    assert_eq!(stream.read_exact(&mut [0; 1]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    // The kernel alone takes a minute.
+    assert!(begun.elapsed() < PATIENCE * 2 / 3, "{:?}", begun.elapsed());
+    client.wait_for_status("no connections", |status| status["counters"]["connections"] == 0);
+}
+
+#[test]
 fn an_upload_that_is_given_up_while_it_opens_is_reset_at_its_target() {
     let give_up = |encryption: &str| {
         let bed = Bed::new();

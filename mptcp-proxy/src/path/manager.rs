@@ -405,7 +405,7 @@ impl Manager {
     fn is_last_leg(&self, address: IpAddr) -> bool {
         let stands_on_it_alone = |tunnel: &Rc<TcpStream>| {
             let Ok(subflows) = sys::subflows(tunnel.as_ref()) else { return false };
-            let stands_on = |subflow: &sys::Subflow| subflow.local.ip() == address;
+            let stands_on = |subflow: &sys::Subflow| !subflow.closed && subflow.local.ip() == address;
             subflows.iter().any(stands_on)
                 && !subflows.iter().any(|subflow| subflow.established && !stands_on(subflow))
         };
