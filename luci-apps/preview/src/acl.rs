@@ -153,6 +153,46 @@ mod tests {
     }
 
     #[test]
+    fn who_may_read_the_pages_changes_nothing_and_sees_no_password() {
+        const LOOKS: [&str; 10] = [
+            "status",
+            "history",
+            "live",
+            "trend",
+            "events",
+            "waveform",
+            "report",
+            "report_html",
+            "connections",
+            "doctor",
+        ];
+        let mut groups = BTreeMap::new();
+        for app in ["powquty", "dynapoint", "mptcp-proxy"] {
+            let directory =
+                format!("{}/../luci-app-{app}/root/usr/share/rpcd/acl.d", env!("CARGO_MANIFEST_DIR"));
+            let mut acl = Acl::default();
+            acl.add_directory(Path::new(&directory)).unwrap();
+            assert_eq!(acl.groups.len(), 2, "{directory}");
+            groups.extend(acl.groups);
+        }
+        for (name, group) in &groups {
+            for (scope, grant) in &group.read {
+                match (scope.as_str(), grant) {
+                    ("ubus", Grant::Functions(objects)) => {
+                        let functions = objects.values().flat_map(|granted| granted.as_array().unwrap());
+                        functions.for_each(|function| {
+                            assert!(LOOKS.contains(&function.as_str().unwrap()), "{name}: {function}")
+                        });
+                    }
+                    // The configuration has the passwords in it: that is a group of its own.
+                    ("uci", Grant::Objects(_)) => assert!(name.ends_with("-settings"), "{name}"),
+                    (scope, _) => panic!("{name}: {scope} to read"),
+                }
+            }
+        }
+    }
+
+    #[test]
     fn patterns() {
         for (pattern, text, expected) in [
             ("*", "", true),
