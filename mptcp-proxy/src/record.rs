@@ -68,6 +68,14 @@ impl Cipher {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forged;
 
+impl Forged {
+    /// The error that names the record, by its number from 0.
+    #[cold]
+    pub fn at(self, number: u64) -> std::io::Error {
+        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("record {number} does not verify"))
+    }
+}
+
 impl std::fmt::Display for Forged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("a record does not verify")
@@ -181,6 +189,11 @@ impl Opener {
 }
 
 impl ReadyOpener<'_> {
+    /// The number of the next record, from 0.
+    pub fn number(&self) -> u64 {
+        *self.next
+    }
+
     /// Opens the record that starts at `at` and moves its content to the front of the buffer, so that the contents
     /// of several records lie next to each other.
     pub fn open(&mut self, buffer: &mut [u8], at: usize) -> Result<Opened, Forged> {
