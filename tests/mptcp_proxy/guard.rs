@@ -122,10 +122,13 @@ fn silent_strangers_keep_no_client_out() {
     server.wait_for_status("strangers to be sent away", |status| {
         status["counters"]["unproven"].as_u64() >= Some(600 - 3 * 32)
     });
+    let begun = std::time::Instant::now();
     let _client = bed.start_client("\toption fallback 'block'", "");
     let service = bed.serve(echo);
     for _ in 0..10 {
         assert_eq!(exchange(&bed.connect(service.address), b"in".to_vec()).unwrap(), b"in");
+        // After ten seconds strangers are sent away in any case.
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
     }
     drop(strangers);
 }
