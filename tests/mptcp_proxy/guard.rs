@@ -103,6 +103,7 @@ fn a_recorded_question_for_a_ticket_gets_no_second_answer() {
 fn silent_strangers_keep_no_client_out() {
     let bed = Bed::new();
     let server = bed.start_server("");
+    let begun = std::time::Instant::now();
     // Twice as many as wait at a time, from an address the client does not have and from its own.
     bed.r1.ip("addr add 10.11.0.9/24 dev p1");
     let strangers: Vec<_> = (0..600)
@@ -122,7 +123,6 @@ fn silent_strangers_keep_no_client_out() {
     server.wait_for_status("strangers to be sent away", |status| {
         status["counters"]["unproven"].as_u64() >= Some(600 - 3 * 32)
     });
-    let begun = std::time::Instant::now();
     let _client = bed.start_client("\toption fallback 'block'", "");
     let service = bed.serve(echo);
     for _ in 0..10 {
