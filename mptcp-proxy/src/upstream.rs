@@ -43,8 +43,7 @@ const MAX_ATTEMPTS: u32 = 4;
 const SLOW_PACE: Duration = Duration::from_secs(1);
 /// Attempts that are under way at a time.
 const MAX_AT_ONCE: usize = 6;
-/// How long the maintenance waits for a connection.
-/// The kernel needs 3 s to give up MPTCP where a firewall drops it.
+/// How long the maintenance waits for a connection: the kernel needs 3 s to give up MPTCP where a firewall drops it.
 const CONNECT_LIMIT: Duration = Duration::from_secs(6);
 /// Pause between attempts to reach a server that is down.
 const RETRY: Duration = Duration::from_secs(1);
@@ -122,6 +121,16 @@ struct Ready {
     verified: bool,
     bound: Option<IpAddr>,
     since: Instant,
+    /// It looks like MPTCP, which its first answer has to show.
+    trial: Option<Trial>,
+}
+
+/// A connection that tried MPTCP.
+#[derive(Clone, Copy)]
+struct Trial {
+    begun: Instant,
+    /// The last one from the same address spoke it.
+    spoke: bool,
 }
 
 /// A connection whose request was accepted.
@@ -294,7 +303,7 @@ impl Upstream {
                 }
                 Err(error) => {
                     log::debug!("server {}: {error}", self.config.name);
-                    if is_shortage(&error) {
+                    if net::is_shortage(&error) {
                         // Says nothing about the server.
                         return Err(Failure { exposed: exposed.get() });
                     }
@@ -316,7 +325,7 @@ impl Upstream {
     /// The next connection of the pool that lives and does not begin on a path that was tried.
     fn take(&self, tried: &[IpAddr]) -> Option<Ready> {
         let mut ready = self.ready.borrow_mut();
-        ready.retain(|ready| is_quiet(&ready.stream));
+        ready.retain(|ready| net::is_quiet(&ready.stream));
         let position = ready.iter().position(|ready| ready.bound.is_none_or(|bound| !tried.contains(&bound)));
         let taken = position.and_then(|position| ready.remove(position));
         let left = taken.is_some().then_some(ready.len());
@@ -337,7 +346,7 @@ impl Upstream {
             Ok(ready) => ready,
             Err(bind) => self.connect(bind, OPEN_LIMIT.max(CONNECT_LIMIT)).await?,
         };
-        let Ready { stream, mut greeting, verified, .. } = ready;
+        let Ready { stream, mut greeting, verified, bound, trial, .. } = ready;
         let asking = self.asking.enter(stream);
         let stream = &*asking.stream;
         let plain = self.config.cipher == Cipher::None;
@@ -391,6 +400,8 @@ impl Upstream {
                 Opened::Record { used, content: 1 } if received[0] == wire::ACCEPTED => {
                     received.drain(..used);
                     net::keep(stream);
+                    // The server has acted on it: it is taken as it is.
+                    let _ = self.settle(stream, bound, trial);
                     return Ok(Accepted { stream: asking.stream.clone(), greeting, received, sent });
                 }
                 Opened::Record { .. } => {
@@ -403,23 +414,16 @@ impl Upstream {
     /// A new connection, with a ticket for it; the hello is not sent yet.
     async fn connect(&self, bind: Option<IpAddr>, limit: Duration) -> io::Result<Ready> {
         let begun = Instant::now();
-        let (tried, spoke) = (self.paths.tries_mptcp(bind), self.paths.spoke_mptcp(bind));
-        let outgoing = Outgoing { mptcp: tried, bind, mark: None, congestion: self.congestion.as_deref() };
+        let trial = || Trial { begun, spoke: self.paths.spoke_mptcp(bind) };
+        let trial = self.paths.tries_mptcp(bind).then(trial);
+        let outgoing =
+            Outgoing { mptcp: trial.is_some(), bind, mark: None, congestion: self.congestion.as_deref() };
         let mut stream = outgoing.connect(self.config.address, limit).await?;
         let mptcp = net::is_mptcp(&stream);
-        if tried {
-            self.paths.note_connection(bind, mptcp, begun);
-        }
-        if !mptcp {
+        if trial.is_none() {
             increment(&self.counters.without_mptcp);
-            if tried && spoke {
-                // The path was silent for a while. One that stays plain for ever is not worth having for that; if it is
-                // the way that has changed, which takes two to tell, one of the next is taken.
-                return Err(io::Error::new(
-                    io::ErrorKind::ConnectionAborted,
-                    "came up without MPTCP this time",
-                ));
-            }
+        } else if !mptcp {
+            self.settle(&stream, bind, trial)?;
         }
         self.measure(begun.elapsed());
         let known = {
@@ -437,7 +441,28 @@ impl Upstream {
             Some(ticket) => ticket.session.greet(self.config.cipher),
             None => return Err(io::ErrorKind::NotConnected.into()),
         };
-        Ok(Ready { stream, greeting, verified: false, bound: bind, since: Instant::now() })
+        let trial = trial.filter(|_| mptcp);
+        Ok(Ready { stream, greeting, verified: false, bound: bind, since: Instant::now(), trial })
+    }
+
+    /// Notes whether a connection has come to speak MPTCP: where the first packet behind the handshake is lost or stripped,
+    /// the other end has given it up, which shows with its first answer.
+    ///
+    /// # Errors
+    /// It speaks plain TCP, though others from the same address spoke MPTCP: the path was silent for a while. One that stays
+    /// plain for ever is not worth having for that; if it is the way that has changed, one of the next is taken.
+    fn settle(&self, stream: &TcpStream, bound: Option<IpAddr>, trial: Option<Trial>) -> io::Result<()> {
+        let Some(Trial { begun, spoke }) = trial else { return Ok(()) };
+        let mptcp = net::is_mptcp(stream);
+        self.paths.note_connection(bound, mptcp, begun);
+        if mptcp {
+            return Ok(());
+        }
+        increment(&self.counters.without_mptcp);
+        if spoke {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "came up without MPTCP this time"));
+        }
+        Ok(())
     }
 
     async fn ask(&self, stream: &mut TcpStream) -> io::Result<()> {
@@ -467,6 +492,7 @@ impl Upstream {
             .greeting
             .verify(&answer)
             .map_err(|refused| io::Error::new(io::ErrorKind::PermissionDenied, refused))?;
+        self.settle(&ready.stream, ready.bound, ready.trial.take())?;
         ready.verified = true;
         self.ready.borrow_mut().push_back(ready);
         self.hear();
@@ -489,7 +515,9 @@ impl Upstream {
         let now = Instant::now();
         self.demand.borrow_mut().calm_down(now);
         let before = self.ready.borrow().len();
-        self.ready.borrow_mut().retain(|ready| is_quiet(&ready.stream) && ready.since.elapsed() < MAX_AGE);
+        self.ready
+            .borrow_mut()
+            .retain(|ready| net::is_quiet(&ready.stream) && ready.since.elapsed() < MAX_AGE);
         let after = self.ready.borrow().len();
         if after == 0 && before > 0 && self.connect_check().await.is_err() {
             return RETRY;
@@ -499,7 +527,7 @@ impl Upstream {
             return match self.connect_check().await {
                 Ok(()) if target > 0 => Duration::ZERO,
                 Ok(()) => Duration::from_secs(5),
-                Err(error) if is_shortage(&error) => RETRY,
+                Err(error) if net::is_shortage(&error) => RETRY,
                 Err(error) => {
                     if self.state.get() != State::Down {
                         log::warn!("server {} ({}): {error}", self.config.name, self.config.address);
@@ -553,9 +581,9 @@ impl Upstream {
     async fn lost_ready(&self) {
         poll_fn(|context| {
             let ready = self.ready.borrow();
-            let lost = ready
-                .iter()
-                .any(|ready| ready.stream.poll_read_ready(context).is_ready() && !is_quiet(&ready.stream));
+            let lost = ready.iter().any(|ready| {
+                ready.stream.poll_read_ready(context).is_ready() && !net::is_quiet(&ready.stream)
+            });
             if lost {
                 Poll::Ready(())
             } else {
@@ -605,16 +633,6 @@ async fn first(attempts: &mut Vec<Attempt<'_>>) -> io::Result<Accepted> {
         Poll::Pending
     })
     .await
-}
-
-/// Whether this router has run out of descriptors or memory.
-fn is_shortage(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS))
-}
-
-/// An unused connection has nothing to say: bytes, an end and an error alike make it useless.
-fn is_quiet(stream: &TcpStream) -> bool {
-    matches!(stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn increment(counter: &Cell<u32>) {

@@ -194,6 +194,36 @@ fn where_mptcp_is_stripped_plain_tcp_carries_on_and_is_shown() {
 }
 
 #[test]
+fn where_mptcp_is_stripped_behind_the_handshake_plain_tcp_carries_on_and_is_shown() {
+    let bed = Bed::new();
+    let script = "table inet strip { chain forward { type filter hook postrouting priority mangle; \
+                  oifname { p1, p2 } tcp flags & syn == 0 reset tcp option mptcp; }; }";
+    let _server = bed.start_server("");
+    let client = bed.start_client("", "");
+    wait_for_paths(&client, ["up", "up"]);
+    let service = bed.serve(echo);
+    let bytes = noise(500_000, 8);
+    let transfer = || assert!(exchange(&bed.connect(service.address), bytes.clone()).unwrap() == bytes);
+    transfer();
+    let missed = |status: &Value| status["counters"]["without_mptcp"].as_u64().unwrap();
+    let before = client.wait_for_status("MPTCP", |status| status["paths"][0]["mptcp"] == true);
+    assert_eq!(missed(&before), 0);
+    bed.r1.run_with_input("nft -f -", script);
+    // The pool was filled before, and more of it is wanted.
+    for _ in 0..20 {
+        transfer();
+    }
+    let status = client.wait_for_status("MPTCP to be missed", |status| missed(status) > 1);
+    assert_eq!(status["counters"]["direct"], 0, "{status:#}");
+    client.wait_for_log("MPTCP is stripped");
+    bed.r1.run("nft delete table inet strip");
+    client.wait_for_status("MPTCP again", |status| {
+        transfer();
+        status["paths"][0]["mptcp"] == true
+    });
+}
+
+#[test]
 fn where_a_firewall_drops_mptcp_plain_tcp_carries_on_and_is_shown() {
     let bed = Bed::new();
     let script = "table inet dropper { chain prerouting { type filter hook prerouting priority -400; \
