@@ -4,10 +4,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::{poll_fn, Future};
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -145,7 +144,7 @@ pub struct Accepted {
     pub sent: usize,
 }
 
-type Attempt<'a> = Pin<Box<dyn Future<Output = io::Result<Accepted>> + 'a>>;
+type Attempt<'a> = asking::Attempt<'a, io::Result<Accepted>>;
 
 impl Upstream {
     /// A server that keeps up to `pool` connections ready once [`Upstream::maintain`] runs.
@@ -270,8 +269,8 @@ impl Upstream {
             let deadline = begun + if exposed.get() { EXPOSED_LIMIT } else { limit };
             let finished = tokio::select! {
                 biased;
-                finished = first(&mut attempts), if !attempts.is_empty() => finished,
-                () = due(next), if attempts.len() < MAX_AT_ONCE && next < deadline => {
+                finished = asking::first(&mut attempts), if !attempts.is_empty() => finished,
+                () = asking::due(next), if attempts.len() < MAX_AT_ONCE && next < deadline => {
                     let attempt = match self.take(&tried) {
                         Some(ready) => {
                             tried.extend(ready.bound);
@@ -446,11 +445,9 @@ impl Upstream {
     }
 
     /// Notes whether a connection has come to speak MPTCP: where the first packet behind the handshake is lost or stripped,
-    /// the other end has given it up, which shows with its first answer.
-    ///
-    /// # Errors
-    /// It speaks plain TCP, though others from the same address spoke MPTCP: the path was silent for a while. One that stays
-    /// plain for ever is not worth having for that; if it is the way that has changed, one of the next is taken.
+    /// the other end has given it up, which shows with its first answer. An error (`ConnectionAborted`) is not to be kept:
+    /// it speaks plain TCP, though the last from the same address spoke MPTCP: the path was silent for a while, and it would
+    /// stay plain for ever. If it is the way that has changed, one of the next is taken.
     fn settle(&self, stream: &TcpStream, bound: Option<IpAddr>, trial: Option<Trial>) -> io::Result<()> {
         let Some(Trial { begun, spoke }) = trial else { return Ok(()) };
         let mptcp = net::is_mptcp(stream);
@@ -528,6 +525,8 @@ impl Upstream {
                 Ok(()) if target > 0 => Duration::ZERO,
                 Ok(()) => Duration::from_secs(5),
                 Err(error) if net::is_shortage(&error) => RETRY,
+                // It was answered, but without MPTCP.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => RETRY,
                 Err(error) => {
                     if self.state.get() != State::Down {
                         log::warn!("server {} ({}): {error}", self.config.name, self.config.address);
@@ -612,27 +611,6 @@ impl Upstream {
         let smoothed = self.rtt.get().map_or(sample, |rtt| (rtt * 7 + sample) / 8);
         self.rtt.set(Some(smoothed));
     }
-}
-
-/// Waits until then. What is due already does not wait for the next tick of the runtime's clock, a millisecond away.
-async fn due(at: tokio::time::Instant) {
-    if tokio::time::Instant::now() < at {
-        sleep_until(at).await;
-    }
-}
-
-/// The first attempt that ends, which leaves the list.
-async fn first(attempts: &mut Vec<Attempt<'_>>) -> io::Result<Accepted> {
-    poll_fn(|context| {
-        for index in 0..attempts.len() {
-            if let Poll::Ready(result) = attempts[index].as_mut().poll(context) {
-                drop(attempts.remove(index));
-                return Poll::Ready(result);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 fn increment(counter: &Cell<u32>) {

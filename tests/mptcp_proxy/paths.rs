@@ -215,6 +215,7 @@ fn where_mptcp_is_stripped_behind_the_handshake_plain_tcp_carries_on_and_is_show
     }
     let status = client.wait_for_status("MPTCP to be missed", |status| missed(status) > 1);
     assert_eq!(status["counters"]["direct"], 0, "{status:#}");
+    assert!(!client.log().contains("does not answer"), "{}", client.log());
     client.wait_for_log("MPTCP is stripped");
     bed.r1.run("nft delete table inet strip");
     client.wait_for_status("MPTCP again", |status| {
