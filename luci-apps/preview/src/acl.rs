@@ -181,7 +181,7 @@ mod tests {
                     ("ubus", Grant::Functions(objects)) => {
                         let functions = objects.values().flat_map(|granted| granted.as_array().unwrap());
                         functions.for_each(|function| {
-                            assert!(LOOKS.contains(&function.as_str().unwrap()), "{name}: {function}")
+                            assert!(LOOKS.contains(&function.as_str().unwrap()), "{name}: {function}");
                         });
                     }
                     // The configuration has the passwords in it: that is a group of its own.
