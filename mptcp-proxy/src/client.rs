@@ -178,7 +178,7 @@ impl Client {
                 increment(&self.counters.refused);
                 log::debug!("{}: {reply:?}", guard.target);
             }
-            Err(Broken::Failed(error)) if tunnelled => log::debug!("{}: {error}", guard.target),
+            Err(Broken::Failed(error)) if tunnelled => guard.broke(&error),
             Ok(()) | Err(Broken::Failed(_) | Broken::Ended) => {}
         }
     }

@@ -3,6 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -185,6 +187,7 @@ pub struct Connections {
     next: Cell<u32>,
     turn: Cell<u32>,
     timed_out: Cell<u32>,
+    altered: Cell<u32>,
 }
 
 impl Connections {
@@ -196,6 +199,7 @@ impl Connections {
             next: Cell::new(0),
             turn: Cell::new(0),
             timed_out: Cell::new(0),
+            altered: Cell::new(0),
         }
     }
 
@@ -259,6 +263,24 @@ impl Connections {
         self.timed_out.get()
     }
 
+    /// Connections that were reset because the tunnel brought something else than the other half had sealed.
+    pub fn altered(&self) -> u32 {
+        self.altered.get()
+    }
+
+    /// Says why a connection of the tunnel broke. Resets are everyday; bytes that were altered on the way are not, and are
+    /// counted and told.
+    pub fn broke(&self, whose: fmt::Arguments<'_>, error: &io::Error, hint: &str) {
+        if error.kind() != io::ErrorKind::InvalidData {
+            return log::debug!("{whose}: {error}");
+        }
+        self.altered.set(self.altered.get().wrapping_add(1));
+        openwrt::log_repeated!(
+            log::Level::Warn,
+            "{whose}: reset, its bytes were altered on the way: {error}{hint}"
+        );
+    }
+
     /// Ends what is overdue or has lost its server, which `answers` knows of by its name, and looks after what is blocked;
     /// to be called about every second.
     pub fn sweep(&self, limits: &Limits, answers: impl Fn(&str) -> bool, now: Instant) {
@@ -287,6 +309,16 @@ impl Connections {
 pub struct Guard {
     connections: Rc<Connections>,
     connection: Rc<Connection>,
+}
+
+impl Guard {
+    /// As [`Connections::broke`].
+    pub fn broke(&self, error: &io::Error) {
+        // A kernel that gives MPTCP up in the middle of a connection may repeat bytes.
+        let plain = self.tunnel.borrow().as_deref().is_some_and(|tunnel| !sys::is_mptcp(tunnel));
+        let hint = if plain { " (without MPTCP by then)" } else { "" };
+        self.connections.broke(format_args!("{}", self.target), error, hint);
+    }
 }
 
 impl std::ops::Deref for Guard {

@@ -136,7 +136,7 @@ impl Server {
                     tokio::task::spawn_local(async move {
                         let Some((relay, guard)) = opening.await else { return };
                         if let Err(Broken::Failed(error)) = relay::run(relay, &guard).await {
-                            log::debug!("{}: {error}", guard.target);
+                            guard.broke(&error);
                         }
                     });
                 }
@@ -194,8 +194,11 @@ impl Server {
         if !net::is_mptcp(&stream) {
             increment(&self.counters.without_mptcp);
         }
-        let ready = timeout(READY_LIMIT, self.read_request(stream, welcome)).await;
-        self.connect_out(ready.ok()?.ok()??, &user).await
+        let ready = timeout(READY_LIMIT, self.read_request(stream, welcome)).await.ok()?;
+        let ready = ready.inspect_err(|error| {
+            self.connections.broke(format_args!("a request of {}", user.name), error, "");
+        });
+        self.connect_out(ready.ok()??, &user).await
     }
 
     /// Waits for the proof; never returns while there is none, so that the peer cannot tell why.
@@ -357,7 +360,7 @@ impl Server {
             Box::new(Relay { local, tunnel, shield, received, unsent, awaited: None, opened_locally: false });
         if together {
             if let Err(error) = first::answer(&mut relay, &guard, until).await {
-                log::debug!("{}: {error}", guard.target);
+                guard.broke(&error);
                 net::reset(&relay.local);
                 net::reset(&relay.tunnel);
                 return None;

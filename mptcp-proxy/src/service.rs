@@ -181,6 +181,7 @@ pub fn status(daemon: &Daemon) -> Value {
             "pooled": pooled,
             "without_mptcp": without_mptcp,
             "timed_out": daemon.connections.timed_out(),
+            "altered": daemon.connections.altered(),
             "served": served,
             "served_without_mptcp": plain,
             "unproven": unproven,

@@ -23,6 +23,60 @@ fn a_wrong_key_is_no_way_in() {
     assert_eq!(server.call("status", &json!({})).unwrap()["counters"]["served"], 0);
 }
 
+/// A middlebox writes into what passes: not one byte of it is handed on, and the half that noticed says so.
+#[test]
+fn bytes_altered_on_the_way_reset_the_transfer_and_are_told() {
+    let bed = Bed::new();
+    let (server, client) = (bed.start_server(""), bed.start_client("", ""));
+    let bytes = noise(3_000_000, 3);
+    let (tell, arrived) = std::sync::mpsc::channel();
+    let sink = bed.serve(move |mut stream| {
+        let mut received = Vec::new();
+        let end = stream.read_to_end(&mut received).map_err(|error| error.kind());
+        tell.send((received, end)).unwrap();
+    });
+    let content = bytes.clone();
+    let source = bed.serve(move |mut stream| drop(stream.write_all(&content)));
+    // Requests and answers are shorter.
+    let alter = |router: &lab::Netns, beyond: u32| {
+        let script = format!(
+            "table inet alter {{ chain prerouting {{ type filter hook prerouting priority -400; \
+             iifname {{ p1, p2 }} meta l4proto tcp meta length > {beyond} @th,800,8 set 0x5a; }}; }}"
+        );
+        router.run_with_input("nft -f -", &script);
+    };
+    let is_told = |daemon: &lab::Daemon, what: &str| {
+        daemon.wait_for_status("the count", |status| status["counters"]["altered"].as_u64() > Some(0));
+        daemon.wait_for_log(what);
+    };
+    let is_cut = |(received, end): (Vec<u8>, Result<usize, ErrorKind>)| {
+        assert_eq!(end, Err(ErrorKind::ConnectionReset));
+        assert!(received.len() < bytes.len() && bytes.starts_with(&received), "a wrong byte was handed on");
+    };
+    alter(&bed.r2, 30_000);
+    let _ = bed.connect(sink.address).write_all(&bytes);
+    is_cut(arrived.recv_timeout(crate::bed::PATIENCE).unwrap());
+    is_told(&server, "altered on the way: record");
+    bed.r2.run("nft delete table inet alter");
+
+    alter(&bed.r1, 30_000);
+    let mut received = Vec::new();
+    let end = bed.connect(source.address).read_to_end(&mut received).map_err(|error| error.kind());
+    is_cut((received, end));
+    is_told(&client, "altered on the way: record");
+    bed.r1.run("nft delete table inet alter");
+
+    // Not even a request comes through.
+    alter(&bed.r2, 200);
+    let mut stream = bed.connect(sink.address);
+    stream.write_all(&bytes[..1000]).unwrap();
+    is_told(&server, "a request of r1: reset, its bytes were altered on the way: a record does not verify");
+    bed.r2.run("nft delete table inet alter");
+    drop(stream);
+    let service = bed.serve(echo);
+    assert!(exchange(&bed.connect(service.address), bytes.clone()).unwrap() == bytes, "the echo differs");
+}
+
 #[test]
 fn a_scan_of_the_server_learns_nothing() {
     let bed = Bed::new();

@@ -150,13 +150,14 @@ return view.extend({
 			if (options.span === 'live')
 				graph.draw(names, meter.samples);
 			show(paths, pathsTable(status.paths ?? [], ask));
-			const { tunnelled, direct, blocked, refused, raced, without_mptcp: plain, served, timed_out: idle, udp_flows: flows, udp_dropped: dropped } = status.counters ?? {};
+			const { tunnelled, direct, blocked, refused, raced, without_mptcp: plain, served, timed_out: idle, altered, udp_flows: flows, udp_dropped: dropped } = status.counters ?? {};
 			const packets = ['client', 'server'].map((half) => status.packets?.[half]?.counters).filter(Boolean);
 			const packetsLost = packets.flatMap((half) => Object.values(half.dropped)).reduce((a, b) => a + b, 0);
 			const sum = (name) => packets.reduce((total, half) => total + half[name], 0);
 			show(facts, page.facts([
 				[_('Through the tunnel'), number(tunnelled, 0)], [_('Direct'), number(direct, 0)], [_('Blocked'), number(blocked, 0)], [_('Refused'), number(refused, 0)],
 				[_('Won by a second path'), number(raced, 0)], [_('Without MPTCP'), number(plain, 0)], [_('Served'), number(served, 0)], [_('Ended for idleness'), number(idle, 0)],
+				...(altered ? [[_('Altered on the way, reset'), number(altered, 0)]] : []),
 				[_('UDP sockets'), number(flows, 0)], [_('Datagrams dropped'), number(dropped, 0)],
 				...(packets.length ? [[_('Other packets sent'), number(sum('sent'), 0)], [_('Other packets received'), number(sum('received'), 0)], [_('Other packets dropped'), number(packetsLost, 0)]] : []),
 				[_('Running for'), `${span(status.uptime)} · mptcp-proxy ${status.version}`],
