@@ -112,6 +112,7 @@ fn a_sink_that_does_not_answer_delays_no_other() {
     wait_for("the program", PATIENCE, || (parts.hooked().len() == 21).then_some(()));
     let status = daemon.call("status", &json!({})).unwrap();
     assert_eq!(status["alerts"]["slack"]["queued"], 21);
+    assert!(status["alerts"]["slack"]["last_error"].is_null(), "the others waited until it was given up");
     assert_eq!(webhook.requests().len(), 1, "one at a time");
 }
 
