@@ -5,21 +5,25 @@ use crate::config::{Email, Security};
 use crate::explain::{explain, no_answer, one_line};
 use crate::outbox::{Cure, Failure, Message};
 use crate::render::{email::render, Context};
+use crate::sink::stream;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::AsyncSmtpConnection;
-#[cfg(feature = "tls")]
-use lettre::transport::smtp::client::{Certificate, CertificateStore, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Response;
 use lettre::transport::smtp::Error;
+use lines::Lines;
 use std::error::Error as _;
+use std::fmt::Debug;
 use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 pub(crate) mod fuzz;
+mod lines;
+#[cfg(feature = "tls")]
+mod starttls;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The whole session; a server may think for minutes (RFC 5321 4.5.3.2), but alerts of other kinds wait behind.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -52,31 +56,25 @@ async fn connect(
     context: Context<'_>,
 ) -> Result<AsyncSmtpConnection, Failure> {
     let hello = ClientId::Domain(hello_name(&context.identity.host));
-    let network = |error: Error| describe(peer, &error);
-    let server = (config.host.as_str(), config.port);
-    let timeout = Some(CONNECT_TIMEOUT);
     #[cfg(not(feature = "tls"))]
     if config.security != Security::None {
         let _ = tls_verify;
         return Err(Failure::retry(crate::explain::without_tls()));
     }
+    let tcp = stream::connect(peer, &config.host, config.port).await.map_err(Failure::retry)?;
     #[cfg(feature = "tls")]
-    let implicit_tls =
-        (config.security == Security::Tls).then(|| tls_parameters(config, tls_verify)).transpose()?;
+    let mut connection = if config.security == Security::None {
+        open(Lines::new(tcp), peer, &hello).await?
+    } else {
+        let has_greeted = config.security == Security::StartTls;
+        let tcp = if has_greeted { starttls::ask(tcp, peer, &hello).await? } else { tcp };
+        let trusted = crate::tls::client_config(tls_verify, None, None).map_err(Failure::retry)?;
+        let tls = stream::secure(peer, &config.host, trusted, tcp).await.map_err(Failure::retry)?;
+        let lines = if has_greeted { Lines::after_greeting(tls) } else { Lines::new(tls) };
+        open(lines, peer, &hello).await?
+    };
     #[cfg(not(feature = "tls"))]
-    let implicit_tls = None;
-    let mut connection = AsyncSmtpConnection::connect_tokio1(server, timeout, &hello, implicit_tls, None)
-        .await
-        .map_err(network)?;
-    #[cfg(feature = "tls")]
-    if config.security == Security::StartTls {
-        if !connection.can_starttls() {
-            let reason =
-                format!("{peer} offers no STARTTLS; set email_security to tls or none, or another port");
-            return Err(Failure::retry(reason));
-        }
-        connection.starttls(tls_parameters(config, tls_verify)?, &hello).await.map_err(network)?;
-    }
+    let mut connection = open(Lines::new(tcp), peer, &hello).await?;
     if let Some((user, password)) = &config.login {
         let credentials = Credentials::new(user.clone(), password.expose().to_owned());
         let mechanisms = [Mechanism::Plain, Mechanism::Login];
@@ -94,23 +92,14 @@ async fn connect(
     Ok(connection)
 }
 
-#[cfg(feature = "tls")]
-fn tls_parameters(config: &Email, tls_verify: bool) -> Result<TlsParameters, Failure> {
-    let mut builder = TlsParameters::builder(config.host.clone()).certificate_store(CertificateStore::None);
-    if tls_verify {
-        let mut roots = rustls::RootCertStore::empty();
-        for authority in crate::tls::authorities(None).map_err(Failure::retry)? {
-            // One authority of the store that cannot be read must not switch off all others.
-            if roots.add(authority.clone()).is_ok() {
-                let certificate = Certificate::from_der(authority.to_vec());
-                builder = builder
-                    .add_root_certificate(certificate.map_err(|error| Failure::retry(error.to_string()))?);
-            }
-        }
-    } else {
-        builder = builder.dangerous_accept_invalid_certs(true);
-    }
-    builder.build().map_err(|error| Failure::retry(error.to_string()))
+/// Greets and is greeted.
+async fn open<S: AsyncRead + AsyncWrite + Send + Sync + Unpin + Debug + 'static>(
+    lines: Lines<S>,
+    peer: &str,
+    hello: &ClientId,
+) -> Result<AsyncSmtpConnection, Failure> {
+    let connected = AsyncSmtpConnection::connect_with_transport(Box::new(lines), hello).await;
+    connected.map_err(|error| describe(peer, &error))
 }
 
 /// The mail's transaction. lettre's own `send` gives up at the first refused receiver; here the others get theirs.

@@ -9,3 +9,5 @@ pub(crate) mod exec;
 pub(crate) mod mqtt;
 #[cfg(feature = "slack")]
 pub(crate) mod slack;
+#[cfg(any(feature = "email", feature = "mqtt"))]
+mod stream;

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a mail server could answer: for the fuzzer and its kept inputs.
 
-use super::{describe, transfer, AsyncSmtpConnection, ClientId, Failure};
+use super::{open, transfer, ClientId, Failure, Lines};
 use lettre::address::Envelope;
-use lettre::transport::smtp::client::AsyncTokioStream;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -31,10 +29,9 @@ async fn talk(bytes: &[u8]) -> Result<String, Failure> {
     let Ok(envelope) = Envelope::new(Some(from), vec![one, other]) else {
         unreachable!("there are receivers")
     };
-    let server = Box::new(Scripted { bytes: bytes.to_vec(), at: 0 });
+    let server = Scripted { bytes: bytes.to_vec(), at: 0 };
     let hello = ClientId::Domain("router".into());
-    let connected = AsyncSmtpConnection::connect_with_transport(server, &hello).await;
-    let mut connection = connected.map_err(|error| describe(PEER, &error))?;
+    let mut connection = open(Lines::new(server), PEER, &hello).await?;
     transfer(&mut connection, PEER, &envelope, b"Subject: x\r\n\r\n.\r\nx\r\n").await
 }
 
@@ -68,11 +65,5 @@ impl AsyncWrite for Scripted {
     }
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncTokioStream for Scripted {
-    fn peer_addr(&self) -> io::Result<SocketAddr> {
-        Ok(SocketAddr::from(([192, 0, 2, 1], 587)))
     }
 }

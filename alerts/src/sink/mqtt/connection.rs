@@ -7,6 +7,7 @@ use crate::backoff;
 use crate::config::Broker;
 use crate::explain::{explain, no_answer};
 use crate::outbox::{Cure, Failure};
+use crate::sink::stream;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -14,8 +15,6 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch, Notify};
 use tokio::time::{sleep_until, timeout, Instant};
 
-/// Per address of the broker.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// TLS handshake and CONNACK.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -140,7 +139,8 @@ impl Connection {
 
     async fn open(&self, with_will: bool) -> Result<(Box<dyn Stream>, Session), Closed> {
         let peer = self.peer();
-        let tcp = connect_tcp(&peer, &self.setup.broker).await?;
+        let broker = &self.setup.broker;
+        let tcp = stream::connect(&peer, &broker.host, broker.port).await.map_err(Closed::because)?;
         let handshake = async {
             let mut stream = self.secure(&peer, tcp).await?;
             let will = Will { topic: self.setup.status_topic.clone(), payload: "offline" };
@@ -173,12 +173,9 @@ impl Connection {
         let Some(tls) = &self.setup.broker.tls else { return Ok(Box::new(tcp)) };
         let config = crate::tls::client_config(self.setup.tls_verify, tls.ca.as_deref(), tls.client.as_ref())
             .map_err(Closed::because)?;
-        let name = rustls::pki_types::ServerName::try_from(self.setup.broker.host.clone())
-            .map_err(|_| Closed::because(format!("{peer}: not a name that a certificate can carry")))?;
-        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-        match connector.connect(name, tcp).await {
+        match stream::secure(peer, &self.setup.broker.host, config, tcp).await {
             Ok(stream) => Ok(Box::new(stream)),
-            Err(error) => Err(Closed::because(explain(peer, &error))),
+            Err(reason) => Err(Closed::because(reason)),
         }
     }
 
@@ -297,26 +294,6 @@ async fn send(stream: &mut Box<dyn Stream>, peer: &str, bytes: &[u8]) -> Result<
         Ok(Err(error)) => Err(Closed::because(explain(peer, &error))),
         Err(_) => Err(Closed::because(no_answer(peer))),
     }
-}
-
-/// Every address of the name in turn: a dead IPv6 must not hide a good IPv4.
-async fn connect_tcp(peer: &str, broker: &Broker) -> Result<TcpStream, Closed> {
-    let addresses = timeout(HANDSHAKE_TIMEOUT, tokio::net::lookup_host((broker.host.as_str(), broker.port)))
-        .await
-        .map_err(|_| Closed::because(format!("{}: the name server does not answer", broker.host)))?
-        .map_err(|error| Closed::because(explain(peer, &error)))?;
-    let mut reason = format!("{}: the name has no address", broker.host);
-    for address in addresses {
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(error)) => reason = explain(peer, &error),
-            Err(_) => reason = no_answer(peer),
-        }
-    }
-    Err(Closed::because(reason))
 }
 
 #[cfg(test)]
