@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 
 use crate::path::Paths;
+use crate::record::Forged;
 use crate::socks::Target;
 use crate::sys;
 
@@ -271,7 +272,7 @@ impl Connections {
     /// Says why a connection of the tunnel broke. Resets are everyday; bytes that were altered on the way are not, and are
     /// counted and told.
     pub fn broke(&self, whose: fmt::Arguments<'_>, error: &io::Error, hint: &str) {
-        if error.kind() != io::ErrorKind::InvalidData {
+        if !Forged::is_behind(error) {
             return log::debug!("{whose}: {error}");
         }
         self.altered.set(self.altered.get().wrapping_add(1));

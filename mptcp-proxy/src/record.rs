@@ -64,21 +64,20 @@ impl Cipher {
     }
 }
 
-/// The record is not what the peer sealed, or not in its place.
+/// The record of this number, from 0, is not what the peer sealed, or not in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forged;
+pub struct Forged(pub u64);
 
 impl Forged {
-    /// The error that names the record, by its number from 0.
-    #[cold]
-    pub fn at(self, number: u64) -> std::io::Error {
-        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("record {number} does not verify"))
+    /// Whether this is why.
+    pub fn is_behind(error: &std::io::Error) -> bool {
+        error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Forged>)
     }
 }
 
 impl std::fmt::Display for Forged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a record does not verify")
+        write!(f, "record {} does not verify", self.0)
     }
 }
 
@@ -189,11 +188,6 @@ impl Opener {
 }
 
 impl ReadyOpener<'_> {
-    /// The number of the next record, from 0.
-    pub fn number(&self) -> u64 {
-        *self.next
-    }
-
     /// Opens the record that starts at `at` and moves its content to the front of the buffer, so that the contents
     /// of several records lie next to each other.
     pub fn open(&mut self, buffer: &mut [u8], at: usize) -> Result<Opened, Forged> {
@@ -202,14 +196,14 @@ impl ReadyOpener<'_> {
         };
         let length = usize::from(u16::from_be_bytes(header));
         if !(TAG..=MAX_CONTENT + TAG).contains(&length) {
-            return Err(Forged);
+            return Err(Forged(*self.next));
         }
         let start = at + HEADER;
         let Some(sealed) = buffer.get_mut(..start + length) else { return Ok(Opened::Incomplete) };
         let content = self
             .key
             .open_within(nonce(*self.next), Aad::from(header), sealed, start..)
-            .map_err(|_| Forged)?
+            .map_err(|_| Forged(*self.next))?
             .len();
         *self.next += 1;
         Ok(Opened::Record { used: HEADER + length, content })
@@ -281,13 +275,13 @@ mod tests {
             let bit = bit % (stream.len() * 8);
             stream[bit / 8] ^= 1 << (bit % 8);
             let opened = Opener::new(cipher, &SECRET).open(&mut stream, 0);
-            prop_assert!(matches!(opened, Err(Forged) | Ok(Opened::Incomplete)), "{:?}", opened);
+            prop_assert!(matches!(opened, Err(Forged(0)) | Ok(Opened::Incomplete)), "{:?}", opened);
         }
 
         #[test]
         fn any_bytes_are_refused_without_panic(mut bytes: Vec<u8>, at in 0usize..300) {
             let opened = Opener::new(Cipher::Aes256Gcm, &SECRET).open(&mut bytes, at);
-            prop_assert!(matches!(opened, Err(Forged) | Ok(Opened::Incomplete)));
+            prop_assert!(matches!(opened, Err(Forged(0)) | Ok(Opened::Incomplete)));
         }
     }
 
@@ -298,9 +292,9 @@ mod tests {
         sealer.append(b"one", &mut first);
         sealer.append(b"two", &mut second);
         let mut opener = Opener::new(Cipher::ChaCha20Poly1305, &SECRET);
-        assert_eq!(opener.open(&mut second.clone(), 0), Err(Forged));
+        assert_eq!(opener.open(&mut second.clone(), 0), Err(Forged(0)));
         assert!(opener.open(&mut first.clone(), 0).is_ok());
-        assert_eq!(opener.open(&mut first, 0), Err(Forged));
+        assert_eq!(opener.open(&mut first, 0), Err(Forged(1)));
         assert!(opener.open(&mut second, 0).is_ok());
     }
 }

@@ -591,9 +591,7 @@ impl Incoming {
         let (mut content, mut used) = (0, 0);
         let mut opener = self.opener.ready();
         loop {
-            let opened = opener.open(&mut bytes[content..], used - content);
-            let number = opener.number();
-            match opened.map_err(|forged| forged.at(number))? {
+            match opener.open(&mut bytes[content..], used - content)? {
                 Opened::Incomplete => return Ok((content, used)),
                 Opened::Record { used: more, content: 0 } => {
                     self.ended = true;

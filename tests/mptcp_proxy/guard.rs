@@ -70,7 +70,7 @@ fn bytes_altered_on_the_way_reset_the_transfer_and_are_told() {
     alter(&bed.r2, 200);
     let mut stream = bed.connect(sink.address);
     stream.write_all(&bytes[..1000]).unwrap();
-    is_told(&server, "a request of r1: reset, its bytes were altered on the way: a record does not verify");
+    is_told(&server, "a request of r1: reset, its bytes were altered on the way: record 0 does not verify");
     bed.r2.run("nft delete table inet alter");
     drop(stream);
     let service = bed.serve(echo);
