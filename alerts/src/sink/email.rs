@@ -56,25 +56,27 @@ async fn connect(
     context: Context<'_>,
 ) -> Result<AsyncSmtpConnection, Failure> {
     let hello = ClientId::Domain(hello_name(&context.identity.host));
-    #[cfg(not(feature = "tls"))]
-    if config.security != Security::None {
-        let _ = tls_verify;
-        return Err(Failure::retry(crate::explain::without_tls()));
-    }
-    let tcp = stream::connect(peer, &config.host, config.port).await.map_err(Failure::retry)?;
+    let tcp = async || stream::connect(peer, &config.host, config.port).await.map_err(Failure::retry);
     #[cfg(feature = "tls")]
-    let mut connection = if config.security == Security::None {
-        open(Lines::new(tcp), peer, &hello).await?
-    } else {
-        let has_greeted = config.security == Security::StartTls;
-        let tcp = if has_greeted { starttls::ask(tcp, peer, &hello).await? } else { tcp };
+    let tls = async |tcp| {
         let trusted = crate::tls::client_config(tls_verify, None, None).map_err(Failure::retry)?;
-        let tls = stream::secure(peer, &config.host, trusted, tcp).await.map_err(Failure::retry)?;
-        let lines = if has_greeted { Lines::after_greeting(tls) } else { Lines::new(tls) };
-        open(lines, peer, &hello).await?
+        stream::secure(peer, &config.host, trusted, tcp).await.map_err(Failure::retry)
     };
-    #[cfg(not(feature = "tls"))]
-    let mut connection = open(Lines::new(tcp), peer, &hello).await?;
+    let mut connection = match config.security {
+        Security::None => open(Lines::new(tcp().await?), peer, &hello).await?,
+        #[cfg(feature = "tls")]
+        Security::Tls => open(Lines::new(tls(tcp().await?).await?), peer, &hello).await?,
+        #[cfg(feature = "tls")]
+        Security::StartTls => {
+            let agreed = starttls::ask(tcp().await?, peer, &hello).await?;
+            open(Lines::after_greeting(tls(agreed).await?), peer, &hello).await?
+        }
+        #[cfg(not(feature = "tls"))]
+        Security::Tls | Security::StartTls => {
+            let _ = tls_verify;
+            return Err(Failure::retry(crate::explain::without_tls()));
+        }
+    };
     if let Some((user, password)) = &config.login {
         let credentials = Credentials::new(user.clone(), password.expose().to_owned());
         let mechanisms = [Mechanism::Plain, Mechanism::Login];
